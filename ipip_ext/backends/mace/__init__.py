@@ -1,0 +1,1 @@
+"""MACE students. Nothing outside this package imports `mace`."""

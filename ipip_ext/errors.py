@@ -1,0 +1,57 @@
+"""The exception tree.
+
+    IpipError
+    |-- UserError            the user can mend it: one line, exit code 2
+    |   |-- RecipeError      a recipe key, value or path
+    |   |-- DataError        a file of frames or its labels
+    |   |-- CalculatorError  a teacher, reference or baseline that can't be made
+    |   |-- ModelFileError   a model file that is missing, broken or foreign
+    |   `-- WorkspaceError   a run folder that is broken or belongs to another recipe
+    `-- StageFailed          the computation itself failed; finished stages are intact
+
+Every message says what is wrong, where, and how to mend it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class IpipError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class UserError(IpipError):
+    """Something the user can mend; shown as one line, exit code 2."""
+
+
+class RecipeError(UserError):
+    """A recipe that can't be used as it stands."""
+
+
+class DataError(UserError):
+    """Frames or labels that can't be used as they stand."""
+
+
+class CalculatorError(UserError):
+    """A calculator entry that can't be turned into a calculator."""
+
+
+class ModelFileError(UserError):
+    """A model file that is missing, corrupt, or not what it should be."""
+
+
+class WorkspaceError(UserError):
+    """A run folder that is corrupt or belongs to another recipe."""
+
+
+class StageFailed(IpipError):
+    """A computation failed; everything finished before it is intact."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return ' Did you mean X?' for the closest known word, else the known words."""
+    options = sorted(known)
+    close = difflib.get_close_matches(word, options, n=1, cutoff=0.6)
+    return f" Did you mean {close[0]}?" if close else f" Known: {', '.join(options)}."

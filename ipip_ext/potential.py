@@ -1,0 +1,45 @@
+"""What the loop asks of anything that gives energies and forces.
+
+A teacher, a reference method and a student are all a `Potential`. MD, labelling and
+evaluation speak to this interface alone, so none of them knows which code is behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Labels of one frame.
+
+    energy_eV: energy of the whole cell, eV.
+    forces_eV_per_A: (n_atoms, 3), eV/Angstrom.
+    stress_eV_per_A3: (3, 3), eV/Angstrom^3, ASE's sign (tension positive); None if not asked for.
+    """
+
+    energy_eV: float
+    forces_eV_per_A: Array
+    stress_eV_per_A3: Array | None = None
+
+
+@runtime_checkable
+class Potential(Protocol):
+    """Energies and forces for many frames at once."""
+
+    name: str
+    n_parameters: int | None
+    batched: bool
+    """Whether one call for N frames is cheaper than N calls."""
+
+    def compute(self, frames: Sequence[Atoms], *, stress: bool = False) -> list[Prediction]:
+        """Return one `Prediction` a frame, in order; the frames are left as they are."""
+        ...

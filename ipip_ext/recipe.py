@@ -1,0 +1,371 @@
+"""The recipe: what a user asks for, checked before anything runs.
+
+Each section is a frozen model; the docstring under a field is its documentation, and
+`docs/recipe.md` and `ipip-mace schema` are made from it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    SerializeAsAny,
+    field_validator,
+    model_validator,
+)
+
+from ipip_ext.backends import registry
+from ipip_ext.schema import Section
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Ood(Section):
+    """Which test frames are out of distribution, and so are reported apart."""
+
+    key: str = "start"
+    """`info` key of a frame that names where it came from."""
+
+    values: tuple[str, ...]
+    """Values of that key that training does not hold."""
+
+
+class Data(Section):
+    """The task's reference labels."""
+
+    train: Path
+    """Labelled frames to learn from (extended XYZ or any format ASE reads)."""
+
+    test: Path
+    """Labelled frames for the final comparison; never used for training or selection."""
+
+    valid: Path | None = None
+    """Labelled frames for choosing models. Without it `valid_fraction` of train is held out."""
+
+    valid_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of train held out when `valid` is not given."""
+
+    valid_split: Literal["random", "stratified", "grouped"] = "random"
+    """`stratified` holds out the share of every group of `split_keys`; `grouped` holds out whole groups,
+    for frames of one trajectory that are too alike to stand on both sides."""
+
+    split_keys: tuple[str, ...] = ()
+    """`info` keys that make a group, such as [start, temperature_K]."""
+
+    energy_key: str = "REF_energy"
+    """`info` key of the reference energy, eV per cell."""
+
+    forces_key: str = "REF_forces"
+    """Array of the reference forces, eV/Angstrom."""
+
+    stress_key: str | None = None
+    """`info` key of the reference stress, eV/Angstrom^3 (ASE's sign, 3x3 or Voigt); none: stress is not trained."""
+
+    e0s: Literal["fitted", "isolated_atoms"] | dict[str, float] = "fitted"
+    """Energy zeros of the elements: `fitted` by least squares on train, taken from `isolated_atoms`
+    (one-atom frames in train), or given in eV as {Mo: -10.2, S: -4.1}."""
+
+    ood: Ood | None = None
+    """Reported apart as the split test_ood; the rest is test_id."""
+
+    @model_validator(mode="after")
+    def _keys_for_groups(self) -> Data:
+        if self.valid_split != "random" and not self.split_keys:
+            raise ValueError(f"valid_split {self.valid_split} needs split_keys, such as [start]")
+        return self
+
+
+class Guard(Section):
+    """When a replica is stopped. The frames from before are kept."""
+
+    check_every: PositiveInt = 5
+    """MD steps between checks."""
+
+    max_force_eV_per_A: PositiveFloat = 60.0
+    """Largest force on one atom."""
+
+    min_distance_factor: PositiveFloat = 0.5
+    """Closest approach of two atoms in units of the sum of their covalent radii."""
+
+    max_temperature_factor: PositiveFloat = 5.0
+    """Largest kinetic temperature in units of the hotter of thermostat and start."""
+
+    max_energy_rise_eV_per_atom: PositiveFloat = 5.0
+    """Largest change of potential energy per atom since the start, either way."""
+
+
+class Explore(Section):
+    """MD that walks to new frames."""
+
+    starts: Path
+    """Structures where MD begins."""
+
+    ensemble: Literal["nvt_langevin", "nvt_bussi", "nve"] = "nvt_langevin"
+    """Langevin and NVE run stacked in one batch; Bussi (stochastic velocity rescaling) one replica at a time."""
+
+    temperatures_K: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (300.0, 900.0)
+    """Each start is run at each temperature. Hotter than the use you have in mind covers more."""
+
+    initial_temperature_factor: PositiveFloat = 1.5
+    """Velocities start at this times the temperature; about half of it turns into potential energy."""
+
+    timestep_fs: PositiveFloat = 1.0
+    """MD time step, fs. 1 for heavy atoms, 0.5 with hydrogen."""
+
+    n_steps: PositiveInt = 1000
+    """MD steps of a replica."""
+
+    frame_every: PositiveInt = 20
+    """MD steps between kept frames; closer frames are too alike to teach anything new."""
+
+    replicas: PositiveInt = 1
+    """Replicas for each start and temperature, with different velocities."""
+
+    friction_per_fs: PositiveFloat = 0.01
+    """Langevin friction, 1/fs (0.01 is 10/ps). For Bussi its inverse is the time constant."""
+
+    max_batch_replicas: PositiveInt = 32
+    """Replicas evaluated together. More is faster until memory or the last replica limits."""
+
+    guard: Guard = Guard()
+    """When a replica is stopped."""
+
+    @model_validator(mode="after")
+    def _some_frames(self) -> Explore:
+        if self.frame_every > self.n_steps:
+            raise ValueError("frame_every is larger than n_steps, so no frame would be kept")
+        return self
+
+
+class Fit(Section):
+    """One training."""
+
+    epochs: PositiveInt = 100
+    """Most passes over the training frames."""
+
+    batch_size: PositiveInt = 10
+    """Frames in a step."""
+
+    lr: PositiveFloat = 0.01
+    """Peak learning rate (AdamW with amsgrad)."""
+
+    schedule: Literal["cosine", "constant", "plateau"] = "cosine"
+    """`cosine` falls to `lr_final_fraction` at the last epoch; `plateau` halves when validation stalls."""
+
+    lr_final_fraction: Fraction = 0.02
+    """Where the schedule ends, as a share of `lr`."""
+
+    warmup_steps: NonNegativeInt = 20
+    """Steps over which the learning rate rises from zero."""
+
+    weight_decay: NonNegativeFloat = 0.0
+    """AdamW's decay."""
+
+    force_weight: NonNegativeFloat = 10.0
+    """Weight of the force loss, of the mean over components."""
+
+    energy_weight: NonNegativeFloat = 1.0
+    """Weight of the loss of the energy per atom."""
+
+    stress_weight: NonNegativeFloat = 0.0
+    """Weight of the stress loss; only where labels have stress."""
+
+    huber_delta_force_eV_per_A: PositiveFloat = 0.05
+    """Where the force loss turns from square to absolute."""
+
+    huber_delta_energy_eV_per_atom: PositiveFloat = 0.01
+    """Where the energy loss turns from square to absolute."""
+
+    max_grad_norm: PositiveFloat = 10.0
+    """Gradient clipping."""
+
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = 0.99
+    """Decay of the moving average of the weights, which is what is validated and kept; null switches it off."""
+
+    patience: PositiveInt | None = None
+    """Validations without improvement before training stops; null: run all epochs."""
+
+    validate_every: PositiveInt = 1
+    """Epochs between validations."""
+
+
+class Pretrain(Fit):
+    """Training on the pseudo-labelled pool, forces first."""
+
+    epochs: PositiveInt = 25
+    energy_weight: NonNegativeFloat = 0.0
+    """0 by default: teacher and task keep energies on different zeros, forces have none."""
+    valid_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    """Share of the pool held out to choose the epoch."""
+
+
+class Finetune(Fit):
+    """Training on the task's reference labels."""
+
+    lr: PositiveFloat = 0.003
+    replay_fraction: Share = 0.5
+    """Share of each batch drawn from the pool (forces only), so that fine-tuning on few labels
+    keeps what pretraining taught."""
+    replay_weight: NonNegativeFloat = 0.3
+    """Weight of a replayed frame beside a labelled one."""
+
+
+class Select(Section):
+    """Which sampled frames are worth a label."""
+
+    min_distance_factor: PositiveFloat = 0.6
+    """Drop frames with atoms closer than this times the sum of covalent radii."""
+
+    max_force_eV_per_A: PositiveFloat = 40.0
+    """Drop frames in which the student's force on an atom is larger."""
+
+    duplicate_tolerance: NonNegativeFloat = 0.01
+    """Drop a frame closer than this to one kept, relative to the spread of the frames' descriptors."""
+
+    max_frames: PositiveInt = 1000
+    """Most frames to keep, chosen for diversity (farthest points in the student's descriptors)."""
+
+
+class Label(Section):
+    """Who labels the selected frames."""
+
+    policy: Literal["teacher", "self"] = "teacher"
+    """`teacher`: the foundation model, for frames far from the reference data; `self`: the student just
+    fine-tuned, better than the teacher close to them."""
+
+    retain: Fraction = 0.5
+    """Share of the old pool kept beside the new frames."""
+
+
+class Forget(Section):
+    """Which blocks of the student are re-initialised between iterations: p <- keep*p + noise*fresh."""
+
+    groups: tuple[str, ...] = ("readouts", "interactions")
+    """Parameter groups: readouts, interactions, interactions.last, products, embedding, all; [] for none."""
+
+    keep: Fraction = 0.0
+    """0 is a hard reset; between 0 and 1 shrink-and-perturb (Ash & Adams, arXiv:1910.08475)."""
+
+    noise: NonNegativeFloat = 1.0
+    """Share of freshly initialised weights that is added."""
+
+
+class Scratch(Section):
+    """From-scratch baseline: the student's architecture, the same labels, no pool."""
+
+    kind: Literal["scratch"] = "scratch"
+    fit: Fit = Fit(epochs=400, patience=50, lr=0.01)
+    """Trained to its own convergence, so with its own epochs and patience."""
+
+
+class TeacherBaseline(Section):
+    """The teacher as it comes."""
+
+    kind: Literal["teacher"] = "teacher"
+
+
+Baseline = Annotated[Scratch | TeacherBaseline, Field(discriminator="kind")]
+
+
+class Evaluate(Section):
+    """How models are measured."""
+
+    batch_size: PositiveInt = 32
+    """Frames evaluated at once."""
+
+    speed_start: NonNegativeInt | str = 0
+    """Start whose supercell is used to time an MD step: its index or its `name`."""
+
+    speed_supercell: tuple[PositiveInt, PositiveInt, PositiveInt] = (3, 3, 1)
+    """Repeats along the cell vectors; about 100 atoms tell more than a small cell."""
+
+    speed_steps: PositiveInt = 20
+    """MD steps a model is timed for, models in turn; the median is reported."""
+
+
+class Tracking(Section):
+    """Where MLflow keeps the runs."""
+
+    uri: str = "sqlite:///mlflow.db"
+    """MLflow tracking URI; a relative sqlite path is taken from the working directory."""
+
+    experiment: str = "ipip-mace"
+    """MLflow experiment."""
+
+    enabled: bool = True
+    """false: write the run folder only (`ipip-mace track` can mirror it later)."""
+
+
+class Recipe(Section):
+    """Everything a run needs."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    """Name of the run and of its folder `runs/<name>`."""
+
+    seed: NonNegativeInt = 0
+    """All randomness derives from it."""
+
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    """auto takes a GPU where there is one."""
+
+    iterations: PositiveInt = 2
+    """Rounds of pretrain, finetune, sample, label, forget."""
+
+    min_improvement: Share = 0.01
+    """Stop early when an iteration lowers the validation force error by less than this share."""
+
+    data: Data
+    """The task's labels."""
+
+    teacher: str | dict[str, Any]
+    """Foundation model: `chgnet`; `{xtb: GFN1-xTB}`; `{mace: file or mace_mp name}`;
+    `{python: "package.module:factory", kwargs: {}}`."""
+
+    student: SerializeAsAny[Section] = Field(
+        default_factory=lambda: registry.config_class("mace")(), validate_default=True
+    )
+    """The small model; its keys depend on `backend`."""
+
+    explore: Explore
+    """MD by the teacher."""
+
+    sample: Explore | None = None
+    """MD by the student; as `explore` where not given. The student is cheap, so it can walk further."""
+
+    pretrain: Pretrain = Pretrain()
+    """Training on pseudo-labels."""
+
+    finetune: Finetune = Finetune()
+    """Training on the task's labels."""
+
+    select: Select = Select()
+    """Choice of new frames."""
+
+    label: Label = Label()
+    """Labels for new frames."""
+
+    forget: Forget = Forget()
+    """Re-initialisation between iterations."""
+
+    baselines: tuple[Baseline, ...] = (TeacherBaseline(), Scratch())
+    """What the student is set beside."""
+
+    evaluate: Evaluate = Evaluate()
+    """Measurements."""
+
+    tracking: Tracking = Tracking()
+    """MLflow."""
+
+    @field_validator("student", mode="before")
+    @classmethod
+    def _student_of_backend(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            return registry.config_class(str(value.get("backend", "mace"))).model_validate(value)
+        return value
