@@ -1,0 +1,122 @@
+"""The contract of a student backend. It knows nothing of MACE, and the loop knows nothing else.
+
+A backend turns a config into a model and does with it what the loop asks for. Models are opaque
+to everyone but their backend. `testing.py` beside this file is the suite that every backend passes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator
+from numpy.typing import NDArray
+
+from ipip_ext.potential import Potential
+from ipip_ext.recipe import Fit
+from ipip_ext.schema import Section
+
+Model = Any
+"""A backend's own model object."""
+
+
+@dataclass(frozen=True)
+class FitData:
+    """Frames of one training, all with REF_* labels.
+
+    replay: frames mixed into each batch, forces only; none by default.
+    replay_fraction, replay_weight: share of a batch that is replayed, and its weight.
+    """
+
+    train: Sequence[Atoms]
+    valid: Sequence[Atoms]
+    replay: Sequence[Atoms] = ()
+    replay_fraction: float = 0.0
+    replay_weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class FitHooks:
+    """How a training speaks: a number an epoch, and how far it is."""
+
+    metric: Callable[[str, float, int], None] = lambda _name, _value, _step: None
+    progress: Callable[[float, str], None] = lambda _share, _text: None
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """The best model by validation loss, and how it got there."""
+
+    model: Model
+    best_epoch: int
+    epochs: int
+    steps: int
+    valid: Mapping[str, float] = field(default_factory=dict)
+
+
+class Backend(ABC):
+    """Everything the loop may ask of a student."""
+
+    name: str
+    group_names: tuple[str, ...]
+    """Parameter groups that `forget` knows."""
+
+    @abstractmethod
+    def build(self, config: Section, e0s_eV: Mapping[str, float], frames: Sequence[Atoms], seed: int) -> Model:
+        """Return a new model for the species of `e0s_eV`, normalised by statistics of labelled `frames`."""
+
+    @abstractmethod
+    def fit(
+        self, model: Model, data: FitData, settings: Fit, *, seed: int, folder: Path, device: str, hooks: FitHooks
+    ) -> FitResult:
+        """Train a copy of `model`. State is kept in `folder`: called again after a kill it goes on
+        from the last finished epoch and, on CPU, ends with bitwise the same weights."""  # fmt: skip
+
+    @abstractmethod
+    def align_energies(self, model: Model, frames: Sequence[Atoms], device: str) -> Model:
+        """Return `model` with its energy zeros refitted to labelled `frames`; forces are unchanged."""
+
+    @abstractmethod
+    def potential(self, model: Model, device: str) -> Potential:
+        """Return `model` as a batched Potential."""
+
+    @abstractmethod
+    def calculator(self, model: Model, device: str) -> Calculator:
+        """Return `model` as an ASE calculator with energy, forces and stress."""
+
+    @abstractmethod
+    def descriptors(self, model: Model, frames: Sequence[Atoms], device: str) -> NDArray[np.float64]:
+        """Return one invariant vector a frame, (n_frames, n_features)."""
+
+    @abstractmethod
+    def groups(self, model: Model) -> dict[str, tuple[str, ...]]:
+        """Return the names of the parameters in each group of `group_names`."""
+
+    @abstractmethod
+    def parameters(self, model: Model) -> dict[str, NDArray[Any]]:
+        """Return copies of all trainable parameters by name."""
+
+    @abstractmethod
+    def forget(self, model: Model, groups: Sequence[str], keep: float, noise: float, seed: int) -> Model:
+        """Return `model` with p <- keep*p + noise*fresh(seed) in `groups`; all else bitwise as it was."""
+
+    @abstractmethod
+    def save(self, model: Model, folder: Path) -> None:
+        """Write `model` into `folder` without pickle."""
+
+    @abstractmethod
+    def load(self, folder: Path) -> Model:
+        """Read what `save` wrote. Raises ModelFileError if it is missing or broken."""
+
+    @abstractmethod
+    def export(self, model: Model, folder: Path) -> None:
+        """Write `model` into `folder` as `save` does, and in the backend's native format."""
+
+    @abstractmethod
+    def foundation(self, name_or_file: str, device: str) -> Potential:
+        """Return a pretrained model of this backend's kind. Raises CalculatorError."""

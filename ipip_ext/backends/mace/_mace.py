@@ -1,0 +1,64 @@
+"""Import mace with its side effects undone.
+
+`import mace` must come before any import of e3nn, announces optional packages on the root
+logger, and switches safe loading off for every later `torch.load` of the process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+_UNSAFE = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
+
+
+@contextlib.contextmanager
+def _contained() -> Iterator[None]:
+    before = os.environ.get(_UNSAFE)
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(None):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
+        if before is None:
+            os.environ.pop(_UNSAFE, None)
+
+
+with _contained():
+    import mace  # noqa: F401
+    from e3nn import o3
+    from mace import modules
+    from mace.data.neighborhood import get_neighborhood
+
+__all__ = ["default_dtype", "foundations", "get_neighborhood", "modules", "o3"]
+
+
+def foundations() -> Any:
+    """Return `mace.calculators.foundations_models`.
+
+    Imported only here and only when asked for, so that a user who imports `mace.calculators` later in
+    the same process gets it as MACE means it.
+    """
+    with _contained():
+        from mace.calculators import foundations_models
+    return foundations_models
+
+
+@contextlib.contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Set torch's default dtype for a while; mace builds everything in it."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)

@@ -1,0 +1,102 @@
+"""The MACE backend: the contract of `backends/base.py` spelled out with MACE's pieces."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.calculators.calculator import Calculator
+from ase.data import chemical_symbols
+from numpy.typing import NDArray
+
+from ipip_ext import frames as fr
+from ipip_ext import metrics
+from ipip_ext.backends.base import Backend, FitData, FitHooks, FitResult
+from ipip_ext.backends.mace import files, foundation
+from ipip_ext.backends.mace.config import MaceConfig
+from ipip_ext.backends.mace.fit import Trainer
+from ipip_ext.backends.mace.model import Student, build, measure, shift_e0s
+from ipip_ext.backends.mace.predict import MacePotential, StudentCalculator
+from ipip_ext.errors import RecipeError, did_you_mean
+from ipip_ext.potential import Potential
+from ipip_ext.recipe import Fit
+from ipip_ext.schema import Section
+
+
+class MaceBackend(Backend):
+    """Small MACE students."""
+
+    name = "mace"
+    group_names = ("readouts", "interactions", "interactions.last", "products", "embedding", "all")
+
+    def build(self, config: Section, e0s_eV: Mapping[str, float], frames: Sequence[Atoms], seed: int) -> Student:
+        assert isinstance(config, MaceConfig)
+        return build(measure(config, e0s_eV, frames), seed)
+
+    def fit(
+        self, model: Student, data: FitData, settings: Fit, *, seed: int, folder: Path, device: str, hooks: FitHooks
+    ) -> FitResult:  # fmt: skip
+        return Trainer(model, data, settings, seed=seed, folder=folder, device=device, hooks=hooks).run()
+
+    def align_energies(self, model: Student, frames: Sequence[Atoms], device: str) -> Student:
+        symbols = [chemical_symbols[z] for z in model.spec.atomic_numbers]
+        predicted = np.array([p.energy_eV for p in self.potential(model, device).compute(frames)])
+        wanted = np.array([frame.info[fr.ENERGY] for frame in frames])
+        delta = metrics.fit_zeros(fr.composition(frames, symbols), wanted - predicted)
+        return shift_e0s(model, dict(zip(model.spec.atomic_numbers, delta, strict=True)))
+
+    def potential(self, model: Student, device: str) -> MacePotential:
+        return MacePotential(copy.deepcopy(model.module), "student", device)
+
+    def calculator(self, model: Student, device: str) -> Calculator:
+        return StudentCalculator(self.potential(model, device))
+
+    def descriptors(self, model: Student, frames: Sequence[Atoms], device: str) -> NDArray[np.float64]:
+        return self.potential(model, device).descriptors(frames)
+
+    def groups(self, model: Student) -> dict[str, tuple[str, ...]]:
+        names = [name for name, _ in model.module.named_parameters()]
+        last = f"interactions.{model.spec.config.num_interactions - 1}."
+        prefixes = {
+            "readouts": "readouts.",
+            "interactions": "interactions.",
+            "interactions.last": last,
+            "products": "products.",
+            "embedding": "node_embedding.",
+            "all": "",
+        }
+        return {group: tuple(n for n in names if n.startswith(prefix)) for group, prefix in prefixes.items()}
+
+    def parameters(self, model: Student) -> dict[str, NDArray[Any]]:
+        return {name: p.detach().cpu().numpy().copy() for name, p in model.module.named_parameters()}
+
+    def forget(self, model: Student, groups: Sequence[str], keep: float, noise: float, seed: int) -> Student:
+        known = self.groups(model)
+        for group in groups:
+            if group not in known:
+                raise RecipeError(f"forget.groups: {group} is unknown.{did_you_mean(group, known)}")
+        chosen = {name for group in groups for name in known[group]}
+        fresh = dict(build(model.spec, seed).module.named_parameters())
+        result = model.clone()
+        with torch.no_grad():
+            for name, parameter in result.module.named_parameters():
+                if name in chosen:
+                    parameter.copy_(keep * parameter + noise * fresh[name])
+        return result
+
+    def save(self, model: Student, folder: Path) -> None:
+        files.save(model, folder)
+
+    def load(self, folder: Path) -> Student:
+        return files.load(folder)
+
+    def export(self, model: Student, folder: Path) -> None:
+        files.export(model, folder)
+
+    def foundation(self, name_or_file: str, device: str) -> Potential:
+        return MacePotential(foundation.load(name_or_file, device), f"mace:{Path(name_or_file).name}", device)

@@ -1,0 +1,68 @@
+"""Model files: safetensors and JSON for us, an ordinary MACE pickle for everyone else."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from ipip_ext.backends.mace.model import Spec, Student, build
+from ipip_ext.errors import ModelFileError
+
+WEIGHTS, SPEC, NATIVE = "student.safetensors", "student.json", "student.model"
+_FORMAT = 1
+
+
+def save(student: Student, folder: Path) -> None:
+    """Write weights and spec into `folder`; neither is a pickle."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {key: value.detach().cpu().contiguous().clone() for key, value in student.module.state_dict().items()}
+    part = folder / (WEIGHTS + ".tmp")
+    save_file(state, part)
+    os.replace(part, folder / WEIGHTS)
+    spec = {"format": _FORMAT, "backend": "mace", **student.spec.as_json()}
+    (folder / SPEC).write_text(json.dumps(spec, indent=1), encoding="utf-8")
+
+
+def load(folder: Path) -> Student:
+    """Read what `save` wrote. Raises ModelFileError if it is missing, broken, or does not fit together."""
+    for name in (SPEC, WEIGHTS):
+        if not (folder / name).is_file():
+            raise ModelFileError(f"{folder / name}: no such file; is {folder} the folder of a student?")
+    try:
+        data = json.loads((folder / SPEC).read_text(encoding="utf-8"))
+        spec = Spec.from_json(data)
+    except (ValueError, KeyError, TypeError):
+        raise ModelFileError(f"{folder / SPEC}: is corrupt; export the model again with `ipip-mace run`.") from None
+    student = build(spec, seed=0)
+    try:
+        student.module.load_state_dict(load_file(folder / WEIGHTS))
+    except (SafetensorError, RuntimeError, OSError):
+        raise ModelFileError(
+            f"{folder / WEIGHTS}: is corrupt or belongs to another {SPEC}; export the model again."
+        ) from None
+    return student
+
+
+def export(student: Student, folder: Path) -> None:
+    """Write `save`'s files and `student.model`, which MACE's own tools open like any of their models."""
+    save(student, folder)
+    torch.save(student.clone().module.cpu(), folder / NATIVE)
+
+
+def load_native(path: Path, device: str) -> torch.nn.Module:
+    """Unpickle a MACE model that the user named. Raises ModelFileError if it is not one."""
+    try:
+        module = torch.load(path, map_location=device, weights_only=False)
+    except (OSError, RuntimeError, EOFError, ValueError, AttributeError, ImportError, KeyError, zipfile.BadZipFile) as e:
+        raise ModelFileError(f"{path}: is not a model file that torch can read ({type(e).__name__}).") from None
+    except Exception as error:
+        raise ModelFileError(f"{path}: can't be read as a model ({type(error).__name__}).") from None
+    if not isinstance(module, torch.nn.Module) or not hasattr(module, "atomic_energies_fn"):
+        raise ModelFileError(f"{path}: holds no MACE model; name a .model file that MACE saved.")
+    return module

@@ -1,0 +1,256 @@
+"""A thin epoch loop over MACE: exact resume, early stop, EMA, schedule, clipping, events.
+
+`mace.tools.train.train` goes on after its own early stop and keeps neither EMA nor patience nor
+the best loss in a checkpoint, so the loop is ours and the model and its data are MACE's.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from ase import Atoms
+from torch_ema import ExponentialMovingAverage
+
+from ipip_ext import frames as fr
+from ipip_ext.backends.base import FitData, FitHooks, FitResult
+from ipip_ext.backends.mace.checkpoint import Progress, load_checkpoint, save_checkpoint
+from ipip_ext.backends.mace.graphs import Batch, Graph, collate, graph_of, species_index
+from ipip_ext.backends.mace.loss import Labels, Totals, huber_loss
+from ipip_ext.backends.mace.model import DTYPES, Student
+from ipip_ext.errors import StageFailed
+from ipip_ext.recipe import Fit
+from ipip_ext.seeds import derive
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One frame ready to be trained on. weight: of the frame; energy: whether its energy counts."""
+
+    graph: Graph
+    energy_eV: float
+    forces_eV_per_A: torch.Tensor
+    stress_eV_per_A3: torch.Tensor | None
+    weight: float
+    energy: bool
+    frame_id: str
+
+
+class Trainer:
+    """One training of one student, from `folder`'s checkpoint if there is one."""
+
+    def __init__(
+        self, student: Student, data: FitData, settings: Fit, *, seed: int, folder: Path, device: str, hooks: FitHooks
+    ) -> None:  # fmt: skip
+        self.settings, self.seed, self.device, self.hooks = settings, seed, device, hooks
+        self.student = student.clone()
+        self.module = self.student.module.to(device).train()
+        self.n_species = len(student.spec.atomic_numbers)
+        self.train = [_sample(frame, student) for frame in data.train]
+        self.valid = [_sample(frame, student) for frame in data.valid]
+        self.replay = [_sample(f, student, weight=data.replay_weight, energy=False) for f in data.replay]
+        self.n_replay = _replayed_per_batch(settings.batch_size, data)
+        parameters = [p for p in self.module.parameters() if p.requires_grad]
+        self.parameters = parameters
+        self.optimizer = torch.optim.AdamW(
+            parameters, lr=settings.lr, weight_decay=settings.weight_decay, amsgrad=True
+        )
+        self.ema = ExponentialMovingAverage(parameters, settings.ema_decay) if settings.ema_decay else None
+        self.checkpoint = folder / "checkpoint.pt"
+        self.state = Progress()
+        self.best = self._weights()
+        self.steps_per_epoch = math.ceil(len(self.train) / (settings.batch_size - self.n_replay))
+        self.started = time.monotonic()
+
+    def run(self) -> FitResult:
+        """Train to the last epoch or until patience runs out; return the best model by validation loss."""
+        self._resume()
+        first = self.state.epoch
+        while self.state.epoch < self.settings.epochs and not self.state.stopped:
+            loss = self._train_epoch()
+            self.hooks.metric("train_loss", loss, self.state.epoch)
+            self.hooks.metric("lr", self.optimizer.param_groups[0]["lr"], self.state.epoch)
+            if (self.state.epoch + 1) % self.settings.validate_every == 0 or self._is_last():
+                self._validate()
+            self.state.epoch += 1
+            self._save()
+            self._say_progress(first)
+        return self._result()
+
+    def _train_epoch(self) -> float:
+        losses = []
+        for batch in self._batches():
+            self._set_lr()
+            self.optimizer.zero_grad(set_to_none=True)
+            graph, labels = _collate(batch, self.n_species, self.device, stress=self.settings.stress_weight > 0)
+            output = self.module(graph, training=True, compute_stress=labels.stress is not None)
+            loss = huber_loss(output, labels, self.settings)
+            if not torch.isfinite(loss):
+                names = ", ".join(sample.frame_id for sample in batch)
+                raise StageFailed(
+                    f"training loss is not finite at step {self.state.step}; frames in the batch: {names}."
+                    " Lower lr or check these labels; finished epochs are kept."
+                )
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.max_grad_norm)
+            self.optimizer.step()
+            if self.ema is not None:
+                self.ema.update()
+            self.state.step += 1
+            losses.append(float(loss.detach()))
+        return float(np.mean(losses))
+
+    def _batches(self) -> Iterator[list[Sample]]:
+        """Yield this epoch's batches; their order depends on seed and epoch alone, so a resume repeats it."""
+        rng = np.random.default_rng(derive(self.seed, "epoch", self.state.epoch))
+        order = rng.permutation(len(self.train))
+        fresh = self.settings.batch_size - self.n_replay
+        for start in range(0, len(order), fresh):
+            batch = [self.train[i] for i in order[start : start + fresh]]
+            if self.n_replay:
+                drawn = rng.choice(len(self.replay), size=min(self.n_replay, len(self.replay)), replace=False)
+                batch += [self.replay[i] for i in drawn]
+            yield batch
+
+    def _set_lr(self) -> None:
+        lr = self.settings.lr * self._schedule() * self.state.plateau_factor
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+
+    def _schedule(self) -> float:
+        step, settings = self.state.step, self.settings
+        if step < settings.warmup_steps:
+            return (step + 1) / settings.warmup_steps
+        if settings.schedule != "cosine":
+            return 1.0
+        total = settings.epochs * self.steps_per_epoch
+        share = (step - settings.warmup_steps) / max(1, total - settings.warmup_steps)
+        low = settings.lr_final_fraction
+        return low + (1 - low) * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
+
+    def _validate(self) -> None:
+        with self._averaged():
+            self.module.requires_grad_(False)  # forces need the positions' gradient only
+            totals = Totals()
+            for batch in _chunks(self.valid, self.settings.batch_size):
+                graph, labels = _collate(batch, self.n_species, self.device, stress=self.settings.stress_weight > 0)
+                output = self.module(graph, training=False, compute_stress=labels.stress is not None)
+                totals.add(output, labels, self.settings)
+            for parameter in self.parameters:
+                parameter.requires_grad_(True)
+            found = totals.metrics()
+            for name, value in found.items():
+                self.hooks.metric(f"valid_{name}", value, self.state.epoch)
+            if self.state.judge(found, self.settings):
+                self.best = self._weights()
+
+    def _averaged(self) -> _Averaged:
+        return _Averaged(self.ema)
+
+    def _is_last(self) -> bool:
+        return self.state.epoch + 1 == self.settings.epochs
+
+    def _weights(self) -> dict[str, torch.Tensor]:
+        return {key: value.detach().cpu().clone() for key, value in self.module.state_dict().items()}
+
+    def _save(self) -> None:
+        ema = self.ema.state_dict() if self.ema is not None else None
+        save_checkpoint(
+            self.checkpoint, self.module.state_dict(), self.optimizer.state_dict(), ema, self.best, self.state
+        )
+
+    def _resume(self) -> None:
+        found = load_checkpoint(self.checkpoint, self.device)
+        if found is None:
+            return
+        self.module.load_state_dict(found["module"])
+        self.optimizer.load_state_dict(found["optimizer"])
+        if self.ema is not None:
+            self.ema.load_state_dict(found["ema"])
+        self.best = {key: value.cpu() for key, value in found["best"].items()}
+        self.state = Progress(**found["state"])
+
+    def _say_progress(self, first: int) -> None:
+        done, total = self.state.epoch, self.settings.epochs
+        left = (time.monotonic() - self.started) / max(1, done - first) * (total - done)
+        valid = self.state.valid.get("force_mae_meV_per_A", float("nan"))
+        self.hooks.progress(done / total, f"epoch {done}/{total}, valid {valid:.0f} meV/A, {left:.0f} s left")
+
+    def _result(self) -> FitResult:
+        self.module.load_state_dict(self.best)
+        module = self.module.cpu().eval().requires_grad_(True)
+        student = Student(self.student.spec, module)
+        state = self.state
+        return FitResult(student, state.best_epoch, state.epoch, state.step, dict(state.best_valid))
+
+
+class _Averaged:
+    """The EMA's weights in place of the last step's, for as long as the block lasts."""
+
+    def __init__(self, ema: ExponentialMovingAverage | None) -> None:
+        self.ema = ema
+
+    def __enter__(self) -> None:
+        if self.ema is not None:
+            self.ema.store()
+            self.ema.copy_to()
+
+    def __exit__(self, *_: object) -> None:
+        if self.ema is not None:
+            self.ema.restore()
+            self.ema.collected_params = None
+
+
+def _sample(frame: Atoms, student: Student, *, weight: float = 1.0, energy: bool = True) -> Sample:
+    spec = student.spec
+    dtype = DTYPES[spec.config.dtype]
+    labels = fr.labels_of(frame)
+    stress = labels.stress_eV_per_A3
+    return Sample(
+        graph=graph_of(frame, species_index(spec.atomic_numbers), spec.config.r_max_A, dtype),
+        energy_eV=labels.energy_eV,
+        forces_eV_per_A=torch.as_tensor(labels.forces_eV_per_A).to(dtype),
+        stress_eV_per_A3=None if stress is None else torch.as_tensor(stress).to(dtype),
+        weight=weight,
+        energy=energy,
+        frame_id=str(frame.info.get(fr.ID, "?")),
+    )
+
+
+def _collate(batch: Sequence[Sample], n_species: int, device: str, *, stress: bool) -> tuple[Batch, Labels]:
+    graph = collate([sample.graph for sample in batch], n_species, device)
+    dtype = graph["positions"].dtype
+    sizes = graph["ptr"][1:] - graph["ptr"][:-1]
+    weight = torch.tensor([s.weight for s in batch], dtype=dtype, device=device)
+    zero = torch.zeros(3, 3, dtype=dtype)
+    with_stress = torch.tensor([s.stress_eV_per_A3 is not None and s.energy for s in batch])
+    labels = Labels(
+        energy_eV=torch.tensor([s.energy_eV for s in batch], dtype=dtype, device=device),
+        forces_eV_per_A=torch.cat([s.forces_eV_per_A for s in batch]).to(device),
+        n_atoms=sizes.to(dtype),
+        atom_weight=torch.repeat_interleave(weight, sizes).unsqueeze(1),
+        energy_weight=weight * torch.tensor([s.energy for s in batch], dtype=dtype, device=device),
+        stress_weight=weight * with_stress.to(dtype).to(device),
+        stress=(
+            torch.stack([zero if s.stress_eV_per_A3 is None else s.stress_eV_per_A3 for s in batch]).to(device)
+            if stress and bool(with_stress.any())
+            else None
+        ),
+    )
+    return graph, labels
+
+
+def _replayed_per_batch(batch_size: int, data: FitData) -> int:
+    if not data.replay or data.replay_fraction <= 0:
+        return 0
+    return min(batch_size - 1, round(batch_size * data.replay_fraction))
+
+
+def _chunks(samples: Sequence[Sample], size: int) -> Iterator[Sequence[Sample]]:
+    for start in range(0, len(samples), size):
+        yield samples[start : start + size]

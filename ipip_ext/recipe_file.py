@@ -1,0 +1,110 @@
+"""Read, override, write and describe recipe files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from ipip_ext.backends import registry
+from ipip_ext.errors import RecipeError, did_you_mean
+from ipip_ext.recipe import Recipe
+from ipip_ext.schema import explain
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe; paths in it are taken relative to its folder.
+
+    overrides: `key.sub=value` strings, the values read as YAML.
+    Raises RecipeError with file, key and remedy.
+    """
+    raw = _read_yaml(path)
+    for override in overrides:
+        _override(raw, override)
+    return parse_recipe(raw, where=str(path), root=path.resolve().parent)
+
+
+def parse_recipe(raw: dict[str, Any], *, where: str, root: Path) -> Recipe:
+    """Turn plain data into a Recipe; `where` starts each error, `root` is where paths start."""
+    raw = _absolute(raw, root)
+    student = raw.get("student", {})
+    if not isinstance(student, dict):
+        raise RecipeError(f"{where}: student: must be a section with keys such as hidden_irreps.")
+    config = registry.config_class(str(student.get("backend", "mace")))
+    try:
+        raw["student"] = config.model_validate(student)
+    except ValidationError as error:
+        raise explain(error, config, f"{where}: student") from None
+    try:
+        return Recipe.model_validate(raw)
+    except ValidationError as error:
+        raise explain(error, Recipe, where) from None
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """Return the recipe as YAML with every key, defaults too."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, width=100)
+
+
+def json_schema() -> str:
+    """Return the JSON schema of recipes, for editors."""
+    schema = Recipe.model_json_schema()
+    students = [registry.config_class(name).model_json_schema() for name in registry.names()]
+    schema["properties"]["student"] = {"anyOf": students}
+    return json.dumps(schema, indent=2)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise RecipeError(f"{path}: no such recipe; `ipip-mace init {path.name}` writes one.")
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        raise RecipeError(f"{path}: is not text; a recipe is a YAML file.") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}:" if mark else ""
+        raise RecipeError(f"{path}:{line} not YAML ({getattr(error, 'problem', error)}); check the indent.") from None
+    if not isinstance(raw, dict):
+        raise RecipeError(f"{path}: holds no keys; `ipip-mace init` writes a recipe to start from.")
+    return raw
+
+
+def _override(raw: dict[str, Any], override: str) -> None:
+    key, sign, text = override.partition("=")
+    if not sign or not key:
+        raise RecipeError(f"--set {override}: must read key=value, such as finetune.lr=0.002.")
+    *sections, last = key.split(".")
+    here = raw
+    for name in sections:
+        inner = here.setdefault(name, {})
+        if not isinstance(inner, dict):
+            raise RecipeError(f"--set {override}: {name} is not a section.{did_you_mean(name, raw)}")
+        here = inner
+    try:
+        here[last] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise RecipeError(f"--set {override}: {text!r} is not a YAML value.") from None
+
+
+_PATHS = (("data", "train"), ("data", "test"), ("data", "valid"), ("explore", "starts"), ("sample", "starts"))
+
+
+def _absolute(raw: dict[str, Any], root: Path) -> dict[str, Any]:
+    """Return a copy of `raw` in which the paths of `_PATHS` and model files are absolute."""
+    raw = {key: dict(value) if isinstance(value, dict) else value for key, value in raw.items()}
+    for section, key in _PATHS:
+        holder = raw.get(section)
+        if isinstance(holder, dict) and isinstance(holder.get(key), str):
+            holder[key] = str((root / holder[key]).resolve())
+    teacher = raw.get("teacher")
+    if isinstance(teacher, dict):
+        for key in ("mace", "chgnet"):
+            file = root / str(teacher.get(key, ""))
+            if key in teacher and file.is_file():
+                teacher[key] = str(file.resolve())
+    return raw

@@ -1,0 +1,315 @@
+"""MLflow: a run's events mirrored to where runs are compared. The only importer of mlflow.
+
+`events.jsonl` is the truth. Live or later, mirroring is the same act: read it from where the
+mirror stands and log what is missing.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ipip_ext import __version__
+from ipip_ext.errors import UserError
+from ipip_ext.events import Event, read_events
+from ipip_ext.recipe import Tracking
+from ipip_ext.tracking_store import (
+    CHILD_PARAMS,
+    Entry,
+    Ledger,
+    Seen,
+    run_title,
+    sqlite_file,
+    store_name,
+    translate,
+)
+
+log = logging.getLogger("ipip_ext")
+
+EVENTS = "events.jsonl"
+LEDGER = "tracking.json"
+FLUSH_EVERY_S = 2.0
+FLUSH_SHARE = 0.02  # of the run's time at most, however slow the store
+METRICS_PER_BATCH = 1000  # MLflow's limits on one request
+PARAMS_PER_BATCH = 100
+EVENTS_PER_COMMIT = 2000
+ENVIRONMENT = {  # all may be set otherwise by the user
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # MLflow's own default keeps trying for minutes
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # jobs are for language models
+}
+
+
+class MlflowMirror:
+    """Event sink that keeps MLflow up to date with `events.jsonl`.
+
+    It must stand behind the JSON-lines sink. Whatever goes wrong is said once; the run goes on,
+    and `replay` mirrors the rest later.
+    """
+
+    def __init__(self, run_folder: Path, tracking: Tracking, run_name: str) -> None:
+        self._folder, self._tracking, self._name = run_folder, tracking, run_name
+        self._runs: _Runs | None = None
+        self._read = 0
+        self._seen = Seen()
+        self._next = 0.0
+        self._given_up = False
+
+    def __call__(self, event: Event) -> None:
+        if self._given_up or not self._is_due(event):
+            return
+        try:
+            self.catch_up()
+        except Exception as error:  # noqa: BLE001 - tracking may never end a run
+            self._given_up = True
+            log.warning(
+                "tracking stopped: %s The run goes on; `ipip-mace track %s` mirrors it later.",
+                _reason(error),
+                self._folder,
+            )
+
+    def catch_up(self) -> int:
+        """Log what MLflow lacks and return how many events that was.
+
+        Raises WorkspaceError for a broken `tracking.json`, and what MLflow, sqlite or the disk raise.
+        """
+        if self._runs is None:
+            self._runs = _Runs(self._folder, self._tracking, self._name)
+        start, ledger, mirrored = time.monotonic(), self._runs.ledger, 0
+        for number, event in enumerate(read_events(self._folder / EVENTS), start=1):
+            if number <= self._read:
+                continue
+            self._read = number
+            # what was mirrored by an earlier process is read again to know its points and parameters
+            is_new = number > ledger.mirrored
+            for entry in translate(event):
+                self._runs.note(entry)
+                fresh = replace(entry, metrics=self._seen.new(entry))
+                if is_new:
+                    self._runs.log(fresh, event.time)
+            mirrored += is_new
+            if is_new and mirrored % EVENTS_PER_COMMIT == 0:
+                self._runs.commit(number)
+        if mirrored:
+            self._runs.commit(self._read)
+        self._next = time.monotonic() + max(FLUSH_EVERY_S, (time.monotonic() - start) / FLUSH_SHARE)
+        return mirrored
+
+    def _is_due(self, event: Event) -> bool:
+        ends_something = event.kind == "run" or (event.kind == "stage" and event.name == "finished")
+        return ends_something or time.monotonic() >= self._next
+
+
+class _Runs:
+    """The MLflow runs of one run folder: a parent and its nested children, made when first needed."""
+
+    def __init__(self, run_folder: Path, tracking: Tracking, run_name: str) -> None:
+        self._folder, self._name = run_folder, run_name
+        self._client = _connect(tracking.uri)
+        self._experiment = _experiment_id(self._client, tracking)
+        self.ledger = Ledger(run_folder / LEDGER, store_name(tracking.uri, run_folder), tracking.experiment)
+        if not all(self._exists(run) for run in self.ledger.runs.values()):
+            self.ledger.forget()
+        self._metrics: defaultdict[str, list[Any]] = defaultdict(list)
+        self._child_params: dict[str, str] = {}
+        self._current = ""  # the run of the stage under way
+
+    def note(self, entry: Entry) -> None:
+        """Remember what later entries depend on."""
+        self._child_params |= {key: entry.params[key] for key in CHILD_PARAMS if key in entry.params}
+        if entry.status == "RUNNING":
+            self._current = entry.run
+
+    def log(self, entry: Entry, seconds: float) -> None:
+        """Log `entry`; its metrics wait for `commit`."""
+        from mlflow.entities import Metric
+
+        run_id, when = self._id(entry.run, seconds), int(seconds * 1000)
+        self._metrics[run_id] += [
+            Metric(key, value, when, entry.step) for key, value in entry.metrics.items()
+        ]
+        self._log_params(run_id, entry.params)
+        for key, value in entry.tags.items():
+            self._client.set_tag(run_id, key, value)
+        if entry.artifact is not None:
+            self._upload(run_id, entry.run, entry.artifact)
+        if entry.status == "RUNNING":
+            self._client.update_run(run_id, status="RUNNING")
+        elif entry.status is not None:
+            self._end(entry.status, when)
+
+    def commit(self, mirrored: int) -> None:
+        """Send the metrics that wait, then write down that `mirrored` events are in the store."""
+        for run_id, metrics in self._metrics.items():
+            for start in range(0, len(metrics), METRICS_PER_BATCH):
+                self._client.log_batch(run_id, metrics=metrics[start : start + METRICS_PER_BATCH])
+        self._metrics.clear()
+        self.ledger.mirrored = mirrored
+        self.ledger.save()
+
+    def _id(self, run: str, seconds: float) -> str:
+        if run not in self.ledger.runs:
+            parent = self._id("", seconds) if run else None
+            self.ledger.runs[run] = self._create(run, parent, seconds)
+            self.ledger.save()  # at once: a kill must not leave a run in the store that nobody knows
+            if parent:
+                self._log_params(self.ledger.runs[run], self._child_params)
+        return self.ledger.runs[run]
+
+    def _create(self, run: str, parent: str | None, seconds: float) -> str:
+        title, role = run_title(run) if parent else (self._name, "ipip")
+        tags = {
+            "role": role,
+            "ipip.run_folder": str(self._folder.absolute()),
+            "ipip.version": __version__,
+            "mlflow.source.name": "ipip-mace",
+        }
+        if parent:
+            tags["mlflow.parentRunId"] = parent
+        else:
+            tags["mlflow.note.content"] = (
+                f"Mirror of `{self._folder.absolute()}`. Nested: one run for each iteration and baseline; "
+                "their final metrics have the same names, so select them and press Compare."
+            )
+        made = self._client.create_run(self._experiment, int(seconds * 1000), tags, run_name=title)
+        return str(made.info.run_id)
+
+    def _log_params(self, run_id: str, params: Mapping[str, str]) -> None:
+        """Log parameters; one that has changed since becomes a tag, as MLflow's can't change."""
+        from mlflow.entities import Param, RunTag
+
+        known = self._client.get_run(run_id).data.params if params else {}
+        new = [Param(key, value) for key, value in params.items() if key not in known]
+        changed = [
+            RunTag(f"resumed.{key}", params[key])
+            for key in params
+            if known.get(key, params[key]) != params[key]
+        ]
+        for start in range(0, max(len(new), len(changed)), PARAMS_PER_BATCH):
+            part = slice(start, start + PARAMS_PER_BATCH)
+            self._client.log_batch(run_id, params=new[part], tags=changed[part])
+
+    def _upload(self, run_id: str, run: str, artifact: str) -> None:
+        path = self._folder / artifact
+        inside = Path(artifact)
+        if run and inside.parts[:1] == (run,):
+            inside = inside.relative_to(run)
+        if path.is_dir():
+            self._client.log_artifacts(run_id, str(path), inside.as_posix())
+        elif path.is_file():
+            folder = inside.parent.as_posix()
+            self._client.log_artifact(run_id, str(path), None if folder == "." else folder)
+        else:
+            log.warning("%s is not there, so MLflow does not get it", path)
+
+    def _end(self, status: str, when: int) -> None:
+        for run, run_id in self.ledger.runs.items():
+            is_hit = run in {"", self._current}  # the other children were complete
+            self._client.set_terminated(run_id, status if is_hit else "FINISHED", when)
+
+    def _exists(self, run_id: str) -> bool:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return bool(self._client.get_run(run_id).info.lifecycle_stage == "active")
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return False
+            raise
+
+
+def replay(run_folder: Path, tracking: Tracking) -> int:
+    """Mirror what MLflow lacks of the events in `run_folder`; return how many events that was.
+
+    Raises UserError when there is nothing to mirror or the store can't be used.
+    """
+    events = run_folder / EVENTS
+    if not events.is_file():
+        raise UserError(f"{events} is not there; give the folder of a run, such as runs/NAME.")
+    recipes = (event.data.get("recipe", {}) for event in read_events(events) if event.kind == "run")
+    name = next((recipe["name"] for recipe in recipes if "name" in recipe), run_folder.absolute().name)
+    try:
+        return MlflowMirror(run_folder, tracking, name).catch_up()
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"MLflow at {tracking.uri} can't be used: {_reason(error)} "
+            f"Check tracking.uri, start its server if it has one, then `ipip-mace track {run_folder}`."
+        ) from error
+
+
+def serve_ui(uri: str, host: str = "127.0.0.1", port: int = 5000) -> int:
+    """Show `uri` in MLflow's own pages until Ctrl-C; return the exit code.
+
+    Raises UserError when the sqlite file is not there.
+    """
+    if uri.startswith(("http://", "https://")):
+        click.echo(f"The runs are kept by a server: open {uri} in a browser.")
+        return 0
+    file = sqlite_file(uri)
+    if file and not file.is_file():
+        raise UserError(f"{file} is not there; run a recipe first, or change to the folder you ran it in.")
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
+    command += ["--host", host, "--port", str(port), "--workers", "1"]
+    click.echo(f"MLflow: http://{host}:{port} (Ctrl-C ends it)")
+    server = subprocess.Popen(command, env={**ENVIRONMENT, **os.environ})  # noqa: S603 - our own arguments
+    try:
+        return server.wait()
+    except KeyboardInterrupt:
+        server.terminate()
+        server.wait()
+        return 0
+
+
+def run_url_hint(tracking: Tracking) -> str:
+    """Return one line that says how to look at the runs."""
+    if tracking.uri.startswith(("http://", "https://")):
+        return f"open {tracking.uri}"
+    if tracking.uri == "sqlite:///mlflow.db":
+        return "mlflow ui  (or: ipip-mace ui) then http://127.0.0.1:5000"
+    return f"mlflow ui --backend-store-uri {tracking.uri}  then http://127.0.0.1:5000"
+
+
+def _connect(uri: str) -> Any:
+    for key, value in ENVIRONMENT.items():
+        os.environ.setdefault(key, value)
+    file = sqlite_file(uri)
+    if file:  # MLflow tries a bad file for minutes; sqlite itself says at once what is wrong
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(file, timeout=5)) as database:
+            database.execute("BEGIN IMMEDIATE")
+    from mlflow.tracking import MlflowClient
+
+    for noisy in ("mlflow.store.db.utils", "alembic"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    return MlflowClient(tracking_uri=uri)
+
+
+def _experiment_id(client: Any, tracking: Tracking) -> str:
+    found = client.get_experiment_by_name(tracking.experiment)
+    if found:
+        return str(found.experiment_id)
+    # absolute and beside the database, so that a server started anywhere finds the files
+    file = sqlite_file(tracking.uri)
+    location = (file.parent / "mlartifacts").as_uri() if file else None
+    return str(client.create_experiment(tracking.experiment, artifact_location=location))
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [""]
+    text = lines[0] if len(lines[0]) <= 200 else f"{lines[0][:200]}..."
+    return f"{type(error).__name__}: {text.removesuffix('.')}."

@@ -1,0 +1,189 @@
+"""What there is to mirror, without MLflow: events as entries of runs, and the memory of what was mirrored."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ipip_ext.errors import WorkspaceError
+from ipip_ext.events import Event
+
+CHILD_PARAMS = ("recipe.name", "seed", "student.hidden_irreps")
+MAX_VALUE = 6000  # MLflow's limit on the length of a parameter
+MAX_KEY = 250  # and of a key
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What one event adds to one run: "" for the parent, else the folder of a child."""
+
+    run: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    step: int = 0
+    params: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    artifact: str | None = None
+    status: str | None = None
+
+
+def translate(event: Event) -> list[Entry]:
+    """Return what `event` adds to the runs; nothing for kinds that MLflow has no place for."""
+    make = _KINDS.get(event.kind)
+    return make(event) if make else []
+
+
+def run_of(stage: str) -> str:
+    """Return the run that a stage belongs to: its iteration, its baseline or "", the parent."""
+    first = stage.split("/")[0]
+    return first if re.fullmatch(r"iter-\d+|baseline-.+", first) else ""
+
+
+def run_title(run: str) -> tuple[str, str]:
+    """Return how a child is shown and its role: ("iteration 0", "iteration"), ("scratch", "baseline")."""
+    kind, _, rest = run.partition("-")
+    return (f"iteration {int(rest)}", "iteration") if kind == "iter" else (rest, "baseline")
+
+
+def _run(event: Event) -> list[Entry]:
+    if event.name == "started":
+        return [Entry(params=_params(event.data), status="RUNNING")]
+    if event.name == "finished":
+        return [Entry(status="FINISHED")]
+    why = str(event.value or event.name)
+    by_hand = re.search("interrupt|signal|kill|ctrl", why, re.IGNORECASE)
+    return [Entry(tags={"ipip.stopped": why[:MAX_VALUE]}, status="KILLED" if by_hand else "FAILED")]
+
+
+def _stage(event: Event) -> list[Entry]:
+    run = run_of(event.stage)
+    if event.name == "started":
+        return [Entry(run, status="RUNNING")]
+    if event.name != "finished":
+        return []
+    return [Entry(run, metrics=_numbers({_within(event.stage, "wall_s"): event.data.get("wall_s")}))]
+
+
+def _metric(event: Event) -> list[Entry]:
+    metrics = _numbers({_within(event.stage, event.name): event.value})
+    return [Entry(run_of(event.stage), metrics=metrics, step=event.step or 0)]
+
+
+def _row(event: Event) -> list[Entry]:
+    run, role = run_of(event.data.get("stage", event.stage)), str(event.data.get("role", ""))
+    metrics = _numbers(event.data.get("metrics", {}))
+    entries = [Entry(run, metrics=metrics, tags={"role": role, "ipip.model": event.name})]
+    if role == "iteration" and run.startswith("iter-"):
+        curve = {f"iteration/{key}": value for key, value in metrics.items()}
+        entries.append(Entry(metrics=curve, step=int(run.removeprefix("iter-"))))
+    return entries
+
+
+def _artifact(event: Event) -> list[Entry]:
+    return [Entry(run_of(event.stage), artifact=str(event.value))]
+
+
+_KINDS = {"run": _run, "stage": _stage, "metric": _metric, "row": _row, "artifact": _artifact}
+
+
+def _within(stage: str, name: str) -> str:
+    last = stage.rsplit("/", 1)[-1]
+    return f"{last}/{name}" if last else name
+
+
+def _params(data: Mapping[str, Any]) -> dict[str, str]:
+    recipe = dict(data.get("recipe", {}))
+    values = {"recipe.name": recipe["name"]} if "name" in recipe else {}
+    values |= recipe
+    for part in ("versions", "hardware", "data_sha256"):
+        values |= {f"{part}.{key}": value for key, value in data.get(part, {}).items()}
+    return {_key(key): _text(value) for key, value in values.items()}
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    return {_key(key): float(value) for key, value in values.items() if isinstance(value, int | float)}
+
+
+def _key(key: str) -> str:
+    # MLflow refuses other characters, and // because a key may become a path
+    return re.sub(r"/+", "/", re.sub(r"[^\w\-. :/]", "_", key, flags=re.ASCII)).strip("/")[:MAX_KEY]
+
+
+def _text(value: Any) -> str:
+    return (value if isinstance(value, str) else json.dumps(value, default=str))[:MAX_VALUE]
+
+
+class Seen:
+    """Points of curves already mirrored, so that what a resumed run says again isn't logged again."""
+
+    def __init__(self) -> None:
+        self._last: dict[tuple[str, str, int], float] = {}
+
+    def new(self, entry: Entry) -> dict[str, float]:
+        """Return the metrics of `entry` that are new or have changed, and remember them."""
+        fresh = {}
+        for key, value in entry.metrics.items():
+            point = (entry.run, key, entry.step)
+            if point not in self._last or not _same(self._last[point], value):
+                self._last[point] = fresh[key] = value
+        return fresh
+
+
+def _same(one: float, other: float) -> bool:
+    return one == other or (math.isnan(one) and math.isnan(other))
+
+
+class Ledger:
+    """`tracking.json`: for each store which MLflow runs are ours and how many events they hold.
+
+    Raises WorkspaceError when the file is there but can't be understood.
+    """
+
+    def __init__(self, path: Path, store: str, experiment: str) -> None:
+        self.path = path
+        try:
+            self._stores: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
+            mine = self._stores.get(store, {})
+            self.runs: dict[str, str] = {}
+            self.mirrored = 0
+            if mine.get("experiment") == experiment:
+                self.runs, self.mirrored = dict(mine["runs"]), int(mine["mirrored"])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise WorkspaceError(
+                f"{path} is broken; delete it and run `ipip-mace track {path.parent}`."
+            ) from error
+        self._store, self._experiment = store, experiment
+
+    def forget(self) -> None:
+        """Start anew: no runs, no events mirrored."""
+        self.runs, self.mirrored = {}, 0
+
+    def save(self) -> None:
+        """Write the file, whole or not at all."""
+        mine = {"experiment": self._experiment, "runs": self.runs, "mirrored": self.mirrored}
+        self._stores[self._store] = mine
+        part = self.path.with_name(f"{self.path.name}.tmp")
+        part.write_text(json.dumps(self._stores, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        part.replace(self.path)
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """Return the absolute file behind a sqlite URI, relative ones from the working directory; else None."""
+    if not uri.startswith("sqlite:///"):
+        return None
+    return Path(uri.removeprefix("sqlite:///").split("?")[0]).absolute()
+
+
+def store_name(uri: str, run_folder: Path) -> str:
+    """Return the name of the store in `tracking.json`.
+
+    A sqlite file is named relative to the run folder: another working directory means another
+    store, and a project moved as a whole keeps its own.
+    """
+    file = sqlite_file(uri)
+    return f"sqlite:{os.path.relpath(file, run_folder.absolute())}" if file else uri

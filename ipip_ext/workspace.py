@@ -1,0 +1,259 @@
+"""The run folder: do() reuses, resumes or runs a stage, and promotes it in one step.
+
+A stage is a function of parameters and input files to output files in its own folder. It works
+in `<stage>.part/`, which is renamed to `<stage>/` when it is whole. `stage.json` says what went
+in and what came out; a finished stage is reused only if both still hold.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from ipip_ext import provenance
+from ipip_ext.errors import WorkspaceError
+from ipip_ext.events import Event, EventBus, log
+from ipip_ext.schema import flatten
+from ipip_ext.seeds import derive
+
+RECORD, PART_RECORD = "stage.json", "part.json"
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a stage is given besides its parameters and inputs.
+
+    folder: where to write; what an earlier, killed attempt left is still there.
+    name: the stage's folder relative to the run folder.
+    seed: derived from the recipe's seed and the name.
+    """
+
+    folder: Path
+    name: str
+    seed: int
+    device: str
+    bus: EventBus
+
+    def metric(self, name: str, value: float, step: int | None = None) -> None:
+        """Say a number; the unit is part of the name."""
+        self.bus.emit(Event("metric", name, float(value), self.name, step))
+
+    def progress(self, share: float, text: str) -> None:
+        """Say how far the stage is, 0..1."""
+        self.bus.emit(Event("progress", self.name, share, self.name, data={"text": text}))
+
+    def note(self, text: str) -> None:
+        """Say one line to the reader."""
+        self.bus.emit(Event("note", text, stage=self.name))
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished stage; its outputs are attributes: paths for files, values for the rest."""
+
+    folder: Path
+    record: dict[str, Any]
+
+    def __getattr__(self, name: str) -> Any:
+        record = self.__dict__["record"]
+        if name in record["outputs"]:
+            return self.folder / record["outputs"][name]["file"]
+        if name in record["values"]:
+            return record["values"][name]
+        raise AttributeError(f"stage {record['stage']} has no output {name}")
+
+
+@dataclass
+class Workspace:
+    """`runs/<name>/`. redo: name of a stage from which everything is computed anew."""
+
+    root: Path
+    bus: EventBus
+    seed: int = 0
+    device: str = "cpu"
+    redo: str | None = None
+    _redoing: bool = field(default=False, init=False)
+
+    def do(self, stage: Callable[..., dict[str, Any]], params: Any = None, *, at: str = "", **inputs: Any) -> Done:
+        """Return the finished stage `stage`, computing it unless it stands already.
+
+        at: folder within the run folder; the function's name is the last part unless `at` ends with ':name'.
+        inputs: Paths are recorded by content; everything else by value.
+        Raises WorkspaceError if the folder holds this stage with other parameters or inputs.
+        """
+        scope, _, alias = at.partition(":")
+        name = "/".join(part for part in (scope, alias or stage.__name__) if part)
+        folder = self.root / name
+        wanted = _fingerprint(name, params, inputs, derive(self.seed, name))
+        self._start_over_if_asked(name, folder)
+        if folder.exists():
+            return self._reuse(name, folder, wanted)
+        return self._compute(stage, params, inputs, folder, wanted)
+
+    def _start_over_if_asked(self, name: str, folder: Path) -> None:
+        if self.redo in (name, name.rsplit("/", 1)[-1]):
+            self._redoing = True
+        if self._redoing:
+            for old in (folder, _part(folder)):
+                shutil.rmtree(old, ignore_errors=True)
+
+    def _reuse(self, name: str, folder: Path, wanted: dict[str, Any]) -> Done:
+        record = read_record(folder)
+        _refuse_if_other(folder, record["fingerprint"], wanted)
+        for output, entry in record["outputs"].items():
+            if not (folder / entry["file"]).exists() or provenance.sha256(folder / entry["file"]) != entry["sha256"]:
+                raise WorkspaceError(
+                    f"{folder / entry['file']}: output {output} is missing or was changed;"
+                    f" start over with --redo {name}."
+                )
+        _warn_if_versions_differ(name, record)
+        self.bus.emit(Event("stage", "reused", stage=name))
+        return Done(folder, record)
+
+    def _compute(
+        self, stage: Callable[..., dict[str, Any]], params: Any, inputs: Mapping[str, Any],
+        folder: Path, wanted: dict[str, Any],
+    ) -> Done:  # fmt: skip
+        part = _open_part(folder, wanted)
+        name = wanted["stage"]
+        self.bus.emit(Event("stage", "started", stage=name))
+        start = time.monotonic()
+        context = Context(part, name, wanted["seed"], self.device, self.bus)
+        given = (params,) if params is not None else ()
+        results = stage(context, *given, **inputs)
+        record = _record(wanted, part, results, time.monotonic() - start)
+        _write_json(part / RECORD, record)
+        (part / PART_RECORD).unlink()
+        _promote(part, folder)
+        self.bus.emit(Event("stage", "finished", stage=name, data={"wall_s": record["wall_s"], **record["values"]}))
+        return Done(folder, record)
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """Return a finished stage's record. Raises WorkspaceError if it is missing or broken."""
+    path = folder / RECORD
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        missing = {"stage", "fingerprint", "outputs", "values"} - set(record)
+    except (OSError, ValueError, TypeError):
+        missing = {"readable JSON"}
+    if missing:
+        raise WorkspaceError(
+            f"{path}: is corrupt (no {', '.join(sorted(missing))}); start over with --redo {folder.name}."
+        )
+    return record
+
+
+def _fingerprint(name: str, params: Any, inputs: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    return {
+        "stage": name,
+        "seed": seed,
+        "params": _plain(params),
+        "inputs": {key: _content(value) for key, value in inputs.items()},
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Return JSON data for parameters; paths are left out, since their content is an input."""
+    if isinstance(value, BaseModel):
+        value = value.model_dump(mode="python")
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items() if not isinstance(v, Path)}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _content(value: Any) -> Any:
+    if isinstance(value, Path):
+        return f"sha256:{provenance.sha256(value)}"
+    if isinstance(value, list | tuple):
+        return [_content(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(key): _content(item) for key, item in value.items()}
+    return _plain(value)
+
+
+def _refuse_if_other(folder: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    old, new = flatten(json.loads(json.dumps(found))), flatten(json.loads(json.dumps(wanted)))
+    differ = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+    if differ:
+        key = differ[0]
+        more = f" (and {len(differ) - 1} more)" if len(differ) > 1 else ""
+        raise WorkspaceError(
+            f"{folder}: was made with {key} = {old.get(key)!r}, now it is {new.get(key)!r}{more};"
+            f" give the recipe another name, or start over with --redo {wanted['stage']}."
+        )
+
+
+def _part(folder: Path) -> Path:
+    return folder.with_name(folder.name + ".part")
+
+
+def _open_part(folder: Path, wanted: dict[str, Any]) -> Path:
+    part = _part(folder)
+    if (part / PART_RECORD).exists():
+        try:
+            found = json.loads((part / PART_RECORD).read_text(encoding="utf-8"))
+        except ValueError:
+            raise WorkspaceError(f"{part / PART_RECORD}: is corrupt; start over with --redo {folder.name}.") from None
+        _refuse_if_other(part, found, wanted)
+        return part
+    shutil.rmtree(part, ignore_errors=True)  # a kill before part.json: nothing in it can be trusted
+    part.mkdir(parents=True)
+    _write_json(part / PART_RECORD, wanted)
+    return part
+
+
+def _record(wanted: dict[str, Any], part: Path, results: Mapping[str, Any], wall_s: float) -> dict[str, Any]:
+    files = {k: v for k, v in results.items() if isinstance(v, Path)}
+    return {
+        "stage": wanted["stage"],
+        "fingerprint": wanted,
+        "outputs": {
+            key: {"file": str(path.relative_to(part)), "sha256": provenance.sha256(path)}
+            for key, path in files.items()
+        },
+        "values": {k: v for k, v in results.items() if k not in files},
+        "wall_s": round(wall_s, 3),
+        "versions": provenance.versions(),
+        "hardware": provenance.hardware(),
+    }
+
+
+def _promote(part: Path, folder: Path) -> None:
+    for path in (*part.rglob("*"), part):
+        if path.is_file() or path.is_dir():
+            _sync(path)
+    os.replace(part, folder)
+    _sync(folder.parent)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _write_json(path: Path, data: Any) -> None:
+    part = path.with_name(path.name + ".tmp")
+    part.write_text(json.dumps(data, indent=1, sort_keys=True), encoding="utf-8")
+    _sync(part)
+    os.replace(part, path)
+
+
+def _warn_if_versions_differ(name: str, record: Mapping[str, Any]) -> None:
+    old, new = record.get("versions", {}), provenance.versions()
+    differ = [f"{key} {old[key]} -> {new.get(key)}" for key in old if old[key] != new.get(key)]
+    if differ:
+        log.warning("%s was computed with other versions: %s", name, ", ".join(differ))
