@@ -76,6 +76,7 @@ class JsonLines:
                 file.write("\n")
 
     def __call__(self, event: Event) -> None:
+        """Append `event`."""
         if event.kind in self.SILENT:
             return
         line = json.dumps(asdict(event), sort_keys=True) + "\n"

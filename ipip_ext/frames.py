@@ -153,19 +153,18 @@ def _check_present(path: Path, what: str, key: str, raw: list[Atoms], labels: li
         )
     if what == "forces" and any(np.ndim(atoms.info.get(key)) for atoms in raw):
         raise DataError(f"{path}: {key} stands in the comment line; it must be a per-atom column ({key}:R:3).")
-    raise DataError(
-        f"{path}: no frame has {key}. Found: {_keys_found(raw)}. Set data.{what}_key to the right one."
-    )
+    raise DataError(f"{path}: no frame has {key}. Found: {_keys_found(raw)}. Set data.{what}_key to the right one.")
 
 
 def _keys_found(raw: list[Atoms]) -> str:
     per_frame = sorted({key for atoms in raw for key in atoms.info})
     per_atom = sorted({key for atoms in raw for key in atoms.arrays} - {"numbers", "positions"})
-    stored = sorted(
-        {key for a in raw if isinstance(a.calc, SinglePointCalculator) for key in a.calc.results}
-    )
-    shown = [f"{kind} {', '.join(keys)}" for kind, keys in
-             (("per frame", per_frame), ("per atom", per_atom), ("as plain labels", stored)) if keys]
+    stored = sorted({key for a in raw if isinstance(a.calc, SinglePointCalculator) for key in a.calc.results})
+    shown = [
+        f"{kind} {', '.join(keys)}"
+        for kind, keys in (("per frame", per_frame), ("per atom", per_atom), ("as plain labels", stored))
+        if keys
+    ]
     return "; ".join(shown) or "no labels at all"
 
 

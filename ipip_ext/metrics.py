@@ -45,8 +45,7 @@ def fit_zeros(composition: NDArray[np.float64], energy_eV: NDArray[np.float64]) 
 
     composition: (n_frames, n_species) counts. energy_eV: (n_frames,).
     """
-    solution: NDArray[np.float64] = np.linalg.lstsq(composition, energy_eV, rcond=None)[0]
-    return solution
+    return np.asarray(np.linalg.lstsq(composition, energy_eV, rcond=None)[0], dtype=np.float64)
 
 
 def _mae(error: NDArray[np.float64]) -> float:

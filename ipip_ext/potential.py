@@ -14,6 +14,8 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
+from ipip_ext.errors import StageFailed
+
 Array = NDArray[np.float64]
 
 
@@ -31,6 +33,18 @@ class Prediction:
     stress_eV_per_A3: Array | None = None
 
 
+class FrameFailed(StageFailed):
+    """One frame of a `compute` can't be labelled; the others may well be.
+
+    index: position of the frame in the call. message: what the calculator said.
+    """
+
+    def __init__(self, index: int, message: str) -> None:
+        super().__init__(f"frame {index}: {message}")
+        self.index = index
+        self.message = message
+
+
 @runtime_checkable
 class Potential(Protocol):
     """Energies and forces for many frames at once."""
@@ -41,5 +55,8 @@ class Potential(Protocol):
     """Whether one call for N frames is cheaper than N calls."""
 
     def compute(self, frames: Sequence[Atoms], *, stress: bool = False) -> list[Prediction]:
-        """Return one `Prediction` a frame, in order; the frames are left as they are."""
+        """Return one `Prediction` a frame, in order; the frames are left as they are.
+
+        May raise FrameFailed to say which frame it can't label.
+        """
         ...

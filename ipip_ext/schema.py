@@ -13,9 +13,7 @@ from ipip_ext.errors import RecipeError, did_you_mean
 class Section(BaseModel):
     """Frozen pydantic model that refuses unknown keys."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 def explain(error: ValidationError, model: type[BaseModel], where: str) -> RecipeError:

@@ -8,18 +8,12 @@ from __future__ import annotations
 
 import logging
 import os
-import sqlite3
-import subprocess
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import click
 
 from ipip_ext import __version__
 from ipip_ext.errors import UserError
@@ -27,14 +21,21 @@ from ipip_ext.events import Event, read_events
 from ipip_ext.recipe import Tracking
 from ipip_ext.tracking_store import (
     CHILD_PARAMS,
+    ENVIRONMENT,
     Entry,
     Ledger,
     Seen,
+    Tail,
+    check_sqlite,
     run_title,
+    run_url_hint,
+    serve_ui,
     sqlite_file,
     store_name,
     translate,
 )
+
+__all__ = ["MlflowMirror", "replay", "run_url_hint", "serve_ui"]
 
 log = logging.getLogger("ipip_ext")
 
@@ -45,12 +46,6 @@ FLUSH_SHARE = 0.02  # of the run's time at most, however slow the store
 METRICS_PER_BATCH = 1000  # MLflow's limits on one request
 PARAMS_PER_BATCH = 100
 EVENTS_PER_COMMIT = 2000
-ENVIRONMENT = {  # all may be set otherwise by the user
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # MLflow's own default keeps trying for minutes
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # jobs are for language models
-}
 
 
 class MlflowMirror:
@@ -63,12 +58,14 @@ class MlflowMirror:
     def __init__(self, run_folder: Path, tracking: Tracking, run_name: str) -> None:
         self._folder, self._tracking, self._name = run_folder, tracking, run_name
         self._runs: _Runs | None = None
+        self._lines = Tail(run_folder / EVENTS)
         self._read = 0
         self._seen = Seen()
         self._next = 0.0
         self._given_up = False
 
     def __call__(self, event: Event) -> None:
+        """Bring MLflow up to date if `event` ends something or the last time was a while ago."""
         if self._given_up or not self._is_due(event):
             return
         try:
@@ -88,13 +85,11 @@ class MlflowMirror:
         """
         if self._runs is None:
             self._runs = _Runs(self._folder, self._tracking, self._name)
-        start, ledger, mirrored = time.monotonic(), self._runs.ledger, 0
-        for number, event in enumerate(read_events(self._folder / EVENTS), start=1):
-            if number <= self._read:
-                continue
-            self._read = number
+        ledger, mirrored, start = self._runs.ledger, 0, time.monotonic()
+        for event in self._lines.new():
+            self._read += 1
             # what was mirrored by an earlier process is read again to know its points and parameters
-            is_new = number > ledger.mirrored
+            is_new = self._read > ledger.mirrored
             for entry in translate(event):
                 self._runs.note(entry)
                 fresh = replace(entry, metrics=self._seen.new(entry))
@@ -102,7 +97,7 @@ class MlflowMirror:
                     self._runs.log(fresh, event.time)
             mirrored += is_new
             if is_new and mirrored % EVENTS_PER_COMMIT == 0:
-                self._runs.commit(number)
+                self._runs.commit(self._read)
         if mirrored:
             self._runs.commit(self._read)
         self._next = time.monotonic() + max(FLUSH_EVERY_S, (time.monotonic() - start) / FLUSH_SHARE)
@@ -138,9 +133,7 @@ class _Runs:
         from mlflow.entities import Metric
 
         run_id, when = self._id(entry.run, seconds), int(seconds * 1000)
-        self._metrics[run_id] += [
-            Metric(key, value, when, entry.step) for key, value in entry.metrics.items()
-        ]
+        self._metrics[run_id] += [Metric(key, value, when, entry.step) for key, value in entry.metrics.items()]
         self._log_params(run_id, entry.params)
         for key, value in entry.tags.items():
             self._client.set_tag(run_id, key, value)
@@ -194,9 +187,7 @@ class _Runs:
         known = self._client.get_run(run_id).data.params if params else {}
         new = [Param(key, value) for key, value in params.items() if key not in known]
         changed = [
-            RunTag(f"resumed.{key}", params[key])
-            for key in params
-            if known.get(key, params[key]) != params[key]
+            RunTag(f"resumed.{key}", params[key]) for key in params if known.get(key, params[key]) != params[key]
         ]
         for start in range(0, max(len(new), len(changed)), PARAMS_PER_BATCH):
             part = slice(start, start + PARAMS_PER_BATCH)
@@ -217,8 +208,8 @@ class _Runs:
 
     def _end(self, status: str, when: int) -> None:
         for run, run_id in self.ledger.runs.items():
-            is_hit = run in {"", self._current}  # the other children were complete
-            self._client.set_terminated(run_id, status if is_hit else "FINISHED", when)
+            was_under_way = run in {"", self._current}  # the other children were complete
+            self._client.set_terminated(run_id, status if was_under_way else "FINISHED", when)
 
     def _exists(self, run_id: str) -> bool:
         from mlflow.exceptions import MlflowException
@@ -252,50 +243,14 @@ def replay(run_folder: Path, tracking: Tracking) -> int:
         ) from error
 
 
-def serve_ui(uri: str, host: str = "127.0.0.1", port: int = 5000) -> int:
-    """Show `uri` in MLflow's own pages until Ctrl-C; return the exit code.
-
-    Raises UserError when the sqlite file is not there.
-    """
-    if uri.startswith(("http://", "https://")):
-        click.echo(f"The runs are kept by a server: open {uri} in a browser.")
-        return 0
-    file = sqlite_file(uri)
-    if file and not file.is_file():
-        raise UserError(f"{file} is not there; run a recipe first, or change to the folder you ran it in.")
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
-    command += ["--host", host, "--port", str(port), "--workers", "1"]
-    click.echo(f"MLflow: http://{host}:{port} (Ctrl-C ends it)")
-    server = subprocess.Popen(command, env={**ENVIRONMENT, **os.environ})  # noqa: S603 - our own arguments
-    try:
-        return server.wait()
-    except KeyboardInterrupt:
-        server.terminate()
-        server.wait()
-        return 0
-
-
-def run_url_hint(tracking: Tracking) -> str:
-    """Return one line that says how to look at the runs."""
-    if tracking.uri.startswith(("http://", "https://")):
-        return f"open {tracking.uri}"
-    if tracking.uri == "sqlite:///mlflow.db":
-        return "mlflow ui  (or: ipip-mace ui) then http://127.0.0.1:5000"
-    return f"mlflow ui --backend-store-uri {tracking.uri}  then http://127.0.0.1:5000"
-
-
 def _connect(uri: str) -> Any:
     for key, value in ENVIRONMENT.items():
         os.environ.setdefault(key, value)
-    file = sqlite_file(uri)
-    if file:  # MLflow tries a bad file for minutes; sqlite itself says at once what is wrong
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(file, timeout=5)) as database:
-            database.execute("BEGIN IMMEDIATE")
+    check_sqlite(uri)
     from mlflow.tracking import MlflowClient
 
-    for noisy in ("mlflow.store.db.utils", "alembic"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    for noisy in ("mlflow.store.db.utils", "alembic", "urllib3.connectionpool"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)  # what fails is raised, and said once
     return MlflowClient(tracking_uri=uri)
 
 

@@ -1,4 +1,7 @@
-"""What there is to mirror, without MLflow: events as entries of runs, and the memory of what was mirrored."""
+"""The half of tracking that doesn't need mlflow.
+
+What events mean to runs, the memory of what was mirrored, and where the store is.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,30 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ipip_ext.errors import WorkspaceError
+import click
+
+from ipip_ext.errors import UserError, WorkspaceError
 from ipip_ext.events import Event
+from ipip_ext.recipe import Tracking
 
 CHILD_PARAMS = ("recipe.name", "seed", "student.hidden_irreps")
 MAX_VALUE = 6000  # MLflow's limit on the length of a parameter
 MAX_KEY = 250  # and of a key
+ENVIRONMENT = {  # all may be set otherwise by the user
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # MLflow's own default keeps trying for minutes
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # jobs are for language models
+}
 
 
 @dataclass(frozen=True)
@@ -40,7 +56,7 @@ def translate(event: Event) -> list[Entry]:
 
 def run_of(stage: str) -> str:
     """Return the run that a stage belongs to: its iteration, its baseline or "", the parent."""
-    first = stage.split("/")[0]
+    first = stage.split("/", maxsplit=1)[0]
     return first if re.fullmatch(r"iter-\d+|baseline-.+", first) else ""
 
 
@@ -118,6 +134,24 @@ def _text(value: Any) -> str:
     return (value if isinstance(value, str) else json.dumps(value, default=str))[:MAX_VALUE]
 
 
+class Tail:
+    """Reads a growing file of events; each is handed out once, when its line is complete."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._offset = path, 0
+
+    def new(self) -> Iterator[Event]:
+        """Yield the events since the last call; raise OSError when the file can't be read."""
+        with self._path.open("rb") as file:
+            file.seek(self._offset)
+            text = file.read()
+        text = text[: text.rfind(b"\n") + 1]
+        self._offset += len(text)
+        for line in text.splitlines():
+            with suppress(ValueError, TypeError):  # cut short by a kill; whoever reads the file says so
+                yield Event(**json.loads(line))
+
+
 class Seen:
     """Points of curves already mirrored, so that what a resumed run says again isn't logged again."""
 
@@ -154,9 +188,7 @@ class Ledger:
             if mine.get("experiment") == experiment:
                 self.runs, self.mirrored = dict(mine["runs"]), int(mine["mirrored"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise WorkspaceError(
-                f"{path} is broken; delete it and run `ipip-mace track {path.parent}`."
-            ) from error
+            raise WorkspaceError(f"{path} is broken; delete it and run `ipip-mace track {path.parent}`.") from error
         self._store, self._experiment = store, experiment
 
     def forget(self) -> None:
@@ -187,3 +219,47 @@ def store_name(uri: str, run_folder: Path) -> str:
     """
     file = sqlite_file(uri)
     return f"sqlite:{os.path.relpath(file, run_folder.absolute())}" if file else uri
+
+
+def check_sqlite(uri: str) -> None:
+    """Raise sqlite3.Error or OSError when the file behind `uri` can't be written.
+
+    MLflow would try it again for minutes; sqlite itself says at once what is wrong.
+    """
+    file = sqlite_file(uri)
+    if file:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(file, timeout=5)) as database:
+            database.execute("BEGIN IMMEDIATE")
+
+
+def serve_ui(uri: str, host: str = "127.0.0.1", port: int = 5000) -> int:
+    """Show `uri` in MLflow's own pages until Ctrl-C; return the exit code.
+
+    Raises UserError when the sqlite file is not there.
+    """
+    if uri.startswith(("http://", "https://")):
+        click.echo(f"The runs are kept by a server: open {uri} in a browser.")
+        return 0
+    file = sqlite_file(uri)
+    if file and not file.is_file():
+        raise UserError(f"{file} is not there; run a recipe first, or change to the folder you ran it in.")
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
+    command += ["--host", host, "--port", str(port), "--workers", "1"]
+    click.echo(f"MLflow: http://{host}:{port} (Ctrl-C ends it)")
+    server = subprocess.Popen(command, env={**ENVIRONMENT, **os.environ})  # noqa: S603 - our own arguments
+    try:
+        return server.wait()
+    except KeyboardInterrupt:
+        server.terminate()
+        server.wait()
+        return 0
+
+
+def run_url_hint(tracking: Tracking) -> str:
+    """Return one line that says how to look at the runs."""
+    if tracking.uri.startswith(("http://", "https://")):
+        return f"open {tracking.uri}"
+    if tracking.uri == "sqlite:///mlflow.db":
+        return "mlflow ui  (or: ipip-mace ui) then http://127.0.0.1:5000"
+    return f"mlflow ui --backend-store-uri {tracking.uri}  then http://127.0.0.1:5000"

@@ -219,8 +219,7 @@ def _record(wanted: dict[str, Any], part: Path, results: Mapping[str, Any], wall
         "stage": wanted["stage"],
         "fingerprint": wanted,
         "outputs": {
-            key: {"file": str(path.relative_to(part)), "sha256": provenance.sha256(path)}
-            for key, path in files.items()
+            key: {"file": str(path.relative_to(part)), "sha256": provenance.sha256(path)} for key, path in files.items()
         },
         "values": {k: v for k, v in results.items() if k not in files},
         "wall_s": round(wall_s, 3),

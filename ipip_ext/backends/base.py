@@ -72,10 +72,19 @@ class Backend(ABC):
 
     @abstractmethod
     def fit(
-        self, model: Model, data: FitData, settings: Fit, *, seed: int, folder: Path, device: str, hooks: FitHooks
+        self,
+        model: Model,
+        data: FitData,
+        settings: Fit,
+        *,
+        seed: int,
+        folder: Path,
+        device: str,
+        hooks: FitHooks,
     ) -> FitResult:
         """Train a copy of `model`. State is kept in `folder`: called again after a kill it goes on
-        from the last finished epoch and, on CPU, ends with bitwise the same weights."""  # fmt: skip
+        from the last finished epoch and, on CPU, ends with bitwise the same weights.
+        """  # fmt: skip
 
     @abstractmethod
     def align_energies(self, model: Model, frames: Sequence[Atoms], device: str) -> Model:

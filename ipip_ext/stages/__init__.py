@@ -1,0 +1,1 @@
+"""The stages: parameters and input files in, output files in their own folder out."""

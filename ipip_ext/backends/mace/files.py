@@ -59,7 +59,16 @@ def load_native(path: Path, device: str) -> torch.nn.Module:
     """Unpickle a MACE model that the user named. Raises ModelFileError if it is not one."""
     try:
         module = torch.load(path, map_location=device, weights_only=False)
-    except (OSError, RuntimeError, EOFError, ValueError, AttributeError, ImportError, KeyError, zipfile.BadZipFile) as e:
+    except (
+        OSError,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        AttributeError,
+        ImportError,
+        KeyError,
+        zipfile.BadZipFile,
+    ) as e:
         raise ModelFileError(f"{path}: is not a model file that torch can read ({type(e).__name__}).") from None
     except Exception as error:
         raise ModelFileError(f"{path}: can't be read as a model ({type(error).__name__}).") from None

@@ -57,9 +57,7 @@ class Trainer:
         self.n_replay = _replayed_per_batch(settings.batch_size, data)
         parameters = [p for p in self.module.parameters() if p.requires_grad]
         self.parameters = parameters
-        self.optimizer = torch.optim.AdamW(
-            parameters, lr=settings.lr, weight_decay=settings.weight_decay, amsgrad=True
-        )
+        self.optimizer = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay, amsgrad=True)
         self.ema = ExponentialMovingAverage(parameters, settings.ema_decay) if settings.ema_decay else None
         self.checkpoint = folder / "checkpoint.pt"
         self.state = Progress()

@@ -42,7 +42,7 @@ def _fetch(name: str) -> Path:
     file = urls[name].rsplit("/", 1)[-1]
     if name not in off:  # mace_mp keeps letters, digits and underscores of a file's name; mace_off all
         file = "".join(c for c in file if c.isalnum() or c == "_")
-    cached = Path(known.get_cache_dir()) / file
+    cached: Path = Path(known.get_cache_dir()) / file
     if not cached.is_file():
         _download(name, urls[name], cached)
     return cached
@@ -56,7 +56,7 @@ def _download(name: str, url: str, cached: Path) -> None:
                 known.mace_off(model=name.removeprefix(OFF), device="cpu", return_raw_model=True)
             else:
                 known.download_mace_mp_checkpoint(name)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - sockets, TLS and files each raise their own
         raise CalculatorError(
             f"mace: {name} can't be downloaded ({type(error).__name__}); fetch {url}"
             f" where there is a network and put it at {cached}."

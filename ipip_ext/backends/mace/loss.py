@@ -43,7 +43,10 @@ def huber_loss(output: Mapping[str, torch.Tensor], labels: Labels, settings: Fit
     delta = settings.huber_delta_energy_eV_per_atom
     if settings.energy_weight > 0:
         energy = _huber(
-            output["energy"] / labels.n_atoms, labels.energy_eV / labels.n_atoms, reduction="none", delta=delta
+            output["energy"] / labels.n_atoms,
+            labels.energy_eV / labels.n_atoms,
+            reduction="none",
+            delta=delta,
         )
         loss = loss + settings.energy_weight * _mean(labels.energy_weight, energy)
     if labels.stress is not None:

@@ -98,8 +98,7 @@ def shift_e0s(student: Student, delta_eV: Mapping[int, float]) -> Student:
         e0 + delta_eV.get(z, 0.0) for z, e0 in zip(student.spec.atomic_numbers, student.spec.e0s_eV, strict=True)
     )
     shifted = Student(replace(student.spec, e0s_eV=e0s), copy.deepcopy(student.module))
-    zeros = shifted.module.atomic_energies_fn.atomic_energies
-    assert isinstance(zeros, torch.Tensor)
+    zeros = shifted.module.get_buffer("atomic_energies_fn.atomic_energies")
     zeros.copy_(torch.tensor([e0s], dtype=zeros.dtype))
     return shifted
 

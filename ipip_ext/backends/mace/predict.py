@@ -75,7 +75,8 @@ class MacePotential:
 
     def _invariant(self, n_features: int) -> list[int]:
         # node_feats stands layer after layer: scalars first in each, vectors and higher behind them
-        columns, start = [], 0
+        columns: list[int] = []
+        start = 0
         for product in self.module.products:  # type: ignore[union-attr]
             irreps = product.linear.irreps_out
             scalars = sum(mul for mul, irrep in irreps if irrep.l == 0)
@@ -97,7 +98,7 @@ class MacePotential:
             yield chunk
 
 
-class StudentCalculator(Calculator):
+class StudentCalculator(Calculator):  # type: ignore[misc]
     """ASE calculator around a `MacePotential`, for MD, optimisers and everything else in ASE.
 
     Stress costs extra, so it is computed only when asked for.
@@ -121,7 +122,11 @@ class StudentCalculator(Calculator):
         if stress and not self.atoms.pbc.all():
             raise PropertyNotImplementedError("stress needs pbc in all three directions")
         done = self.potential.compute([self.atoms], stress=stress)[0]
-        self.results = {"energy": done.energy_eV, "free_energy": done.energy_eV, "forces": done.forces_eV_per_A}
+        self.results = {
+            "energy": done.energy_eV,
+            "free_energy": done.energy_eV,
+            "forces": done.forces_eV_per_A,
+        }
         if done.stress_eV_per_A3 is not None:
             self.results["stress"] = full_3x3_to_voigt_6_stress(done.stress_eV_per_A3)
 

@@ -1,0 +1,96 @@
+"""The terminal and the log file: two more sinks of the same events."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import click
+from tqdm import tqdm
+
+from ipip_ext.events import Event
+
+_EVERY_S = 10.0
+"""Seconds between plain progress lines."""
+
+
+class LogFile:
+    """Everything, one line an event, in `log.txt`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.last_progress = 0.0
+
+    def __call__(self, event: Event) -> None:
+        """Write a line; progress only every `_EVERY_S`."""
+        if event.kind == "progress":
+            if time.monotonic() - self.last_progress < _EVERY_S:
+                return
+            self.last_progress = time.monotonic()
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.time))
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(f"{stamp} {_sentence(event)}\n")
+
+
+class Console:
+    """A bar with an ETA for the stage at work on a terminal; plain lines now and then elsewhere."""
+
+    def __init__(self) -> None:
+        self.tty = sys.stderr.isatty()
+        self.bar: tqdm | None = None  # type: ignore[type-arg]
+        self.last_line = time.monotonic()
+
+    def __call__(self, event: Event) -> None:
+        """Show what concerns someone who watches."""
+        if event.kind == "progress":
+            self._advance(event)
+        elif event.kind == "stage":
+            self._close()
+            self.last_line = time.monotonic()
+            self._say(_sentence(event))
+        elif event.kind in ("note", "run"):
+            self._say(_sentence(event))
+
+    def _advance(self, event: Event) -> None:
+        text = str(event.data.get("text", ""))
+        if self.tty:
+            if self.bar is None:
+                form = "{desc} {percentage:3.0f}% |{bar}| {elapsed}<{remaining} {postfix}"
+                self.bar = tqdm(total=1.0, desc=f"  {event.stage}", bar_format=form, leave=False)
+            self.bar.set_postfix_str(text, refresh=False)
+            self.bar.update(float(event.value or 0.0) - self.bar.n)
+        elif time.monotonic() - self.last_line > _EVERY_S:
+            self.last_line = time.monotonic()
+            self._say(_sentence(event))
+
+    def _say(self, text: str) -> None:
+        if self.tty:
+            tqdm.write(text, file=sys.stderr)
+        else:
+            click.echo(text, err=True)
+
+    def _close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+
+def _sentence(event: Event) -> str:
+    where = f"{event.stage}: " if event.stage else ""
+    if event.kind == "stage":
+        took = f" in {event.data['wall_s']:.0f} s" if "wall_s" in event.data else ""
+        return f"{event.stage} {event.name}{took}"
+    if event.kind == "metric":
+        step = f" [{event.step}]" if event.step is not None else ""
+        return f"{where}{event.name}{step} = {event.value:.6g}"
+    if event.kind == "progress":
+        return f"{where}{float(event.value or 0) * 100:3.0f} %  {event.data.get('text', '')}"
+    if event.kind == "run":
+        return f"run {event.name}" + (f": {event.value}" if event.value else "")
+    if event.kind == "artifact":
+        return f"{where}wrote {event.value}"
+    if event.kind == "row":
+        shown = ", ".join(f"{key}={value:.4g}" for key, value in event.data["metrics"].items())
+        return f"{event.name}: {shown}"
+    return f"{where}{event.name}"

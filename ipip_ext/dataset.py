@@ -1,0 +1,173 @@
+"""The task's frames, checked and split; the same for `check` and for `run`."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from ase.geometry import find_mic
+
+from ipip_ext import frames as fr
+from ipip_ext import metrics
+from ipip_ext.errors import DataError
+from ipip_ext.recipe import Data
+from ipip_ext.seeds import derive
+
+SAME_A = 1e-3
+"""Frames whose atoms all stand within this of each other are the same frame."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Frames of a task. e0s_eV: energy zero of each element that train holds."""
+
+    train: list[Atoms]
+    valid: list[Atoms]
+    test: list[Atoms]
+    starts: list[Atoms]
+    e0s_eV: dict[str, float]
+
+
+def load_dataset(data: Data, starts: Path, seed: int) -> Dataset:
+    """Read, check and split. Test is read first and never changed after.
+
+    Raises DataError for anything that would make a training or a comparison wrong.
+    """
+    keys = fr.LabelKeys(data.energy_key, data.forces_key, data.stress_key)
+    test = fr.read_labelled(data.test, keys, "test-")
+    train = fr.read_labelled(data.train, keys, "train-")
+    begin = fr.read_structures(starts)
+    for path, frames in ((data.test, test), (data.train, train)):
+        check_magnitudes(path, frames)
+    isolated = [frame for frame in train if len(frame) == 1]
+    train = [frame for frame in train if len(frame) > 1]
+    if not train:
+        raise DataError(f"{data.train}: has one-atom frames only; training needs interacting atoms.")
+    if data.valid is not None:
+        valid = fr.read_labelled(data.valid, keys, "valid-")
+        check_magnitudes(data.valid, valid)
+    else:
+        train, valid = split_valid(data, train, seed)
+    _check_elements(data, train, valid, test, begin, starts)
+    check_disjoint(train, data.train, test, data.test)
+    check_disjoint(valid, data.valid or data.train, test, data.test)
+    return Dataset(train, valid, test, begin, energy_zeros(data, train, isolated))
+
+
+def split_valid(data: Data, frames: list[Atoms], seed: int) -> tuple[list[Atoms], list[Atoms]]:
+    """Return (train, valid); raises DataError if either would be empty."""
+    rng = np.random.default_rng(derive(seed, "valid"))
+    groups: dict[str, list[int]] = defaultdict(list)
+    for index, frame in enumerate(frames):
+        parts = [str(frame.info.get(key, "")) for key in data.split_keys]
+        groups["/".join(parts) if data.valid_split != "random" else ""].append(index)
+    if data.valid_split == "grouped":
+        chosen = _whole_groups(list(groups.values()), data.valid_fraction * len(frames), rng)
+    else:
+        chosen = {i for group in groups.values() for i in _share(group, data.valid_fraction, rng)}
+    train = [frame for index, frame in enumerate(frames) if index not in chosen]
+    valid = [frame for index, frame in enumerate(frames) if index in chosen]
+    if not train or not valid:
+        raise DataError(
+            f"{data.train}: {len(frames)} frames are too few for valid_fraction {data.valid_fraction:g}"
+            f" ({data.valid_split}): {len(train)} would train and {len(valid)} validate;"
+            " give data.valid, more frames, or another fraction."
+        )
+    return train, valid
+
+
+def check_magnitudes(path: Path, frames: Sequence[Atoms]) -> None:
+    """Raise DataError for labels whose size no eV and Angstrom explains."""
+    forces = np.concatenate([f.arrays[fr.FORCES].ravel() for f in frames if len(f) > 1] or [np.ones(1)])
+    mean = float(np.mean(np.abs(forces)))
+    if mean > 25.0:
+        raise DataError(
+            f"{path}: the mean force component is {mean:.3g} eV/A; are the forces in kcal/mol/A, meV/A or Ry/bohr?"
+            " Convert them to eV/A."
+        )
+    if mean < 1e-4:
+        raise DataError(f"{path}: all forces are (nearly) zero ({mean:.1e} eV/A on average); were they written?")
+    symbols = sorted(fr.elements(frames))
+    counts = fr.composition(frames, symbols)
+    energy = np.array([f.info[fr.ENERGY] for f in frames])
+    rest = (energy - counts @ metrics.fit_zeros(counts, energy)) / counts.sum(axis=1)
+    spread = float(np.sqrt(np.mean(rest**2)))
+    if spread > 20.0:
+        raise DataError(
+            f"{path}: energies per atom scatter by {spread:.3g} eV about their composition;"
+            " are they in meV, kcal/mol, or per cell of another size? Convert them to eV per cell."
+        )
+
+
+def check_disjoint(frames: Sequence[Atoms], path: Path, test: Sequence[Atoms], test_path: Path) -> None:
+    """Raise DataError naming a frame of `frames` that is also a test frame."""
+    by_species: dict[bytes, list[int]] = defaultdict(list)
+    for index, frame in enumerate(test):
+        by_species[frame.numbers.tobytes()].append(index)
+    for index, frame in enumerate(frames):
+        for twin in by_species.get(frame.numbers.tobytes(), []):
+            if same_structure(frame, test[twin]):
+                raise DataError(
+                    f"{test_path}: frame {twin} ({test[twin].info[fr.ID]}) also stands in {path}"
+                    f" ({frame.info.get(fr.ID, index)}); take it out of one of them."
+                )
+
+
+def same_structure(a: Atoms, b: Atoms) -> bool:
+    """Return whether two frames with equal species in order are one structure up to lattice translations of atoms."""
+    if not np.allclose(a.cell.array, b.cell.array, atol=SAME_A):
+        return False
+    delta = a.positions - b.positions
+    if a.pbc.any():
+        delta = find_mic(delta, a.cell, a.pbc)[0]
+    return bool(np.abs(delta).max() < SAME_A)
+
+
+def energy_zeros(data: Data, train: Sequence[Atoms], isolated: Sequence[Atoms]) -> dict[str, float]:
+    """Return the energy zero of each element in train, eV. Raises DataError if one can't be had."""
+    symbols = sorted(fr.elements(train))
+    if isinstance(data.e0s, dict):
+        given, where = dict(data.e0s), "data.e0s"
+    elif data.e0s == "isolated_atoms":
+        given = {frame.get_chemical_symbols()[0]: float(frame.info[fr.ENERGY]) for frame in isolated}
+        where = f"{data.train}: one-atom frames"
+    else:
+        energy = np.array([frame.info[fr.ENERGY] for frame in train])
+        fitted = metrics.fit_zeros(fr.composition(train, symbols), energy)
+        return dict(zip(symbols, map(float, fitted), strict=True))
+    missing = [symbol for symbol in symbols if symbol not in given]
+    if missing:
+        raise DataError(f"{where} have no energy for {', '.join(missing)}; add it, or use e0s: fitted.")
+    return {symbol: given[symbol] for symbol in symbols}
+
+
+def _check_elements(
+    data: Data, train: list[Atoms], valid: list[Atoms], test: list[Atoms], begin: list[Atoms], starts: Path
+) -> None:
+    known = fr.elements(train)
+    for path, frames in ((data.test, test), (starts, begin), (data.valid or data.train, valid)):
+        for index, frame in enumerate(frames):
+            new = sorted(set(frame.get_chemical_symbols()) - known)
+            if new:
+                raise DataError(
+                    f"{path}: frame {index} holds {', '.join(new)}, which {data.train} lacks"
+                    f" ({', '.join(sorted(known))}); label some frames with it, or take this one out."
+                )
+
+
+def _share(group: list[int], fraction: float, rng: np.random.Generator) -> list[int]:
+    count = round(fraction * len(group))
+    return [group[i] for i in rng.permutation(len(group))[:count]]
+
+
+def _whole_groups(groups: list[list[int]], wanted: float, rng: np.random.Generator) -> set[int]:
+    chosen: set[int] = set()
+    for index in rng.permutation(len(groups)):
+        if len(chosen) >= wanted:
+            break
+        chosen |= set(groups[index])
+    return chosen

@@ -1,0 +1,71 @@
+"""A finished student as an ASE calculator."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import yaml
+from ase.calculators.calculator import Calculator
+
+from ipip_ext import calculators
+from ipip_ext.backends import registry
+from ipip_ext.errors import ModelFileError
+from ipip_ext.potential import Potential
+
+
+def load_calculator(path: str | Path, device: str = "cpu") -> Calculator:
+    """Return the student of a run folder, or of a model folder, as an ASE calculator.
+
+    Reads student.json and student.safetensors; nothing is unpickled.
+    Raises ModelFileError if there is no finished student at `path`.
+    """
+    folder = model_folder(Path(path))
+    backend = registry.backend(backend_of(folder))
+    return backend.calculator(backend.load(folder), device)
+
+
+def load_potential(path: Path, device: str = "cpu") -> Potential:
+    """Return the same student as a batched Potential."""
+    folder = model_folder(path)
+    backend = registry.backend(backend_of(folder))
+    return backend.potential(backend.load(folder), device)
+
+
+def model_folder(path: Path) -> Path:
+    """Return the folder that holds student.json: `path` itself or its `model/`."""
+    for folder in (path, path / "model"):
+        if (folder / "student.json").is_file():
+            return folder
+    if not path.exists():
+        raise ModelFileError(f"{path}: no such folder; name a run folder, or the folder of a student.json.")
+    if (path / "recipe.yaml").is_file():
+        raise ModelFileError(f"{path}: has no finished model yet; `ipip-mace status {path}` tells where it stands.")
+    raise ModelFileError(f"{path}: holds no student.json; name a run folder, or its model/ folder.")
+
+
+def backend_of(folder: Path) -> str:
+    """Return the name of the backend that wrote `folder`."""
+    try:
+        return str(json.loads((folder / "student.json").read_text(encoding="utf-8"))["backend"])
+    except (ValueError, KeyError, TypeError):
+        raise ModelFileError(f"{folder / 'student.json'}: is corrupt; export the model again.") from None
+
+
+def load_any(model: str, device: str) -> Potential:
+    """Return the Potential that `model` names: a folder, a .model file, or a calculator entry.
+
+    Raises ModelFileError or CalculatorError.
+    """
+    path = Path(model)
+    if path.is_dir():
+        return load_potential(path, device)
+    if path.is_file() or path.suffix == ".model":
+        return calculators.make({"mace": model}, device=device)
+    try:
+        entry = yaml.safe_load(model)
+    except yaml.YAMLError:
+        entry = model
+    if path.parent != Path() and not isinstance(entry, dict):
+        raise ModelFileError(f"{path}: no such file or folder.")
+    return calculators.make(entry, device=device)

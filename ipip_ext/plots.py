@@ -1,0 +1,48 @@
+"""The two pictures of a run: parity of forces, and error over iterations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+
+def parity(path: Path, forces: Mapping[str, Mapping[str, NDArray[np.float64]]]) -> None:
+    """Plot predicted against reference force components, a panel for each model, all test frames."""
+    figure = Figure(figsize=(3.4 * len(forces), 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, len(forces), sharex=True, sharey=True, squeeze=False)[0]
+    limit = max(float(np.abs(pair["reference"]).max()) for pair in forces.values()) * 1.05
+    for panel, (name, pair) in zip(panels, forces.items(), strict=True):
+        reference, predicted = pair["reference"].ravel(), pair["predicted"].ravel()
+        mae = np.mean(np.abs(predicted - reference)) * 1e3
+        panel.plot([-limit, limit], [-limit, limit], color="0.6", linewidth=0.8, zorder=0)
+        panel.scatter(reference, predicted, s=4, alpha=0.4, linewidths=0)
+        panel.set(title=f"{name}: MAE {mae:.0f} meV/Å", xlim=(-limit, limit), ylim=(-limit, limit))
+        panel.set_xlabel("reference force (eV/Å)")
+        panel.set_aspect("equal")
+    panels[0].set_ylabel("predicted force (eV/Å)")
+    figure.savefig(path, dpi=130)
+
+
+def iterations(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Plot the force MAE of the student after each iteration, with the baselines as lines."""
+    splits = list(dict.fromkeys(str(row["split"]) for row in rows))
+    figure = Figure(figsize=(3.6 * len(splits), 3.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    for panel, split in zip(figure.subplots(1, len(splits), squeeze=False)[0], splits, strict=True):
+        here = [row for row in rows if row["split"] == split]
+        steps = [row["force_mae_meV_per_A"] for row in here if row["role"] == "iteration"]
+        panel.plot(range(len(steps)), steps, marker="o", color="C0", label="student")
+        baselines = [row for row in here if row["role"] == "baseline"]
+        for index, row in enumerate(baselines, start=1):
+            panel.axhline(row["force_mae_meV_per_A"], color=f"C{index}", linestyle="--", label=row["model"])
+        panel.set(title=split, xlabel="iteration", ylabel="force MAE (meV/Å)", ylim=(0, None))
+        panel.set_xticks(range(len(steps)))
+        panel.legend(fontsize=8)
+    figure.savefig(path, dpi=130)

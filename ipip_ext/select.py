@@ -1,0 +1,65 @@
+"""Choose sampled frames: drop the unphysical, then near duplicates, then keep a diverse few."""
+
+from __future__ import annotations
+
+import numpy as np
+from ase import Atoms
+from ase.data import covalent_radii
+from ase.neighborlist import neighbor_list
+from numpy.typing import NDArray
+
+
+def closest_approach(atoms: Atoms) -> float:
+    """Return the smallest distance of two atoms over the sum of their covalent radii; inf if none is near."""
+    cutoffs = covalent_radii[atoms.numbers]
+    i, j, d = neighbor_list("ijd", atoms, cutoff=list(cutoffs))
+    return float(np.min(d / (cutoffs[i] + cutoffs[j]), initial=np.inf))
+
+
+def is_physical(atoms: Atoms, forces: NDArray[np.float64], min_distance_factor: float, max_force: float) -> str | None:
+    """Return None for a frame worth a label, else why it is not: non_finite | force | distance."""
+    if not (np.all(np.isfinite(atoms.positions)) and np.all(np.isfinite(forces))):
+        return "non_finite"
+    if np.linalg.norm(forces, axis=1).max() > max_force:
+        return "force"
+    if closest_approach(atoms) < min_distance_factor:
+        return "distance"
+    return None
+
+
+def diverse(
+    features: NDArray[np.float64], most: int, tolerance: float, seen: NDArray[np.float64] | None = None
+) -> tuple[list[int], int]:
+    """Return indices of at most `most` rows, far from each other and from `seen`, and how many were too near.
+
+    Farthest-point sampling (Gonzalez, Theor. Comput. Sci. 38, 293 (1985)) on features scaled to unit
+    variance; it ends when the farthest row is nearer than `tolerance` times the typical distance.
+    features: (n, d). seen: (m, d) or None.
+    """
+    if len(features) == 0:
+        return [], 0
+    spread = features.std(axis=0)
+    scale = np.where(spread > 1e-12, spread, 1.0)
+    rows = features / scale
+    nearest = _distance_to(rows, seen / scale) if seen is not None and len(seen) else np.full(len(rows), np.inf)
+    limit = tolerance * np.sqrt(rows.shape[1])
+    chosen: list[int] = []
+    while len(chosen) < min(most, len(rows)):
+        far = int(np.argmax(nearest)) if np.isfinite(nearest).all() else _central(rows)
+        if nearest[far] <= limit:
+            break
+        chosen.append(far)
+        nearest = np.minimum(nearest, np.linalg.norm(rows - rows[far], axis=1))
+    rest = np.setdiff1d(np.arange(len(rows)), chosen)
+    return sorted(chosen), int(np.sum(nearest[rest] <= limit))
+
+
+def _central(rows: NDArray[np.float64]) -> int:
+    return int(np.argmin(np.linalg.norm(rows - rows.mean(axis=0), axis=1)))
+
+
+def _distance_to(rows: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+    # |a-b|^2 = |a|^2 + |b|^2 - 2ab keeps memory at n x m instead of n x m x d
+    square = (rows**2).sum(axis=1)[:, None] + (others**2).sum(axis=1)[None, :] - 2 * rows @ others.T
+    nearest: NDArray[np.float64] = np.sqrt(np.maximum(square, 0.0)).min(axis=1)
+    return nearest

@@ -1,0 +1,136 @@
+"""evaluate: any model on the frozen test set, every frame, the same numbers for each."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from ipip_ext import calculators, metrics
+from ipip_ext import frames as fr
+from ipip_ext.backends import registry
+from ipip_ext.potential import Potential, Prediction
+from ipip_ext.recipe import Evaluate
+from ipip_ext.workspace import Context
+
+ALIGNED = "energies shifted to the task's zeros by a fit for each element on the training frames"
+
+
+def evaluate(
+    ctx: Context,
+    settings: Evaluate,
+    *,
+    model: Any,
+    test: Path,
+    ood: Mapping[str, Any] | None,
+    align: Path | None,
+) -> dict[str, Any]:
+    """Predict the test set and write predictions and errors.
+
+    model: a student as {"backend": name, "model": folder} or {"calculator": entry}.
+    align: training frames on which to fit the energy zeros of a model that has others; None for a student.
+    """
+    potential = potential_of(model, ctx.device)
+    frames = fr.read_frames(test)
+    predictions = predict(potential, frames, settings.batch_size, ctx)
+    if align is not None:
+        predictions = shift_to_task(potential, predictions, frames, fr.read_frames(align), settings.batch_size)
+    splits = splits_of(frames, ood)
+    found = {name: metrics.errors(*_pick(rows, frames, predictions)) for name, rows in splits.items()}
+    for name, errors in found.items():
+        for key, value in errors.items():
+            ctx.metric(f"{name}_{key}", value)
+    _write_per_frame(ctx.folder / "per_frame.csv", frames, predictions, splits)
+    np.savez(
+        ctx.folder / "forces.npz",
+        predicted=np.concatenate([p.forces_eV_per_A for p in predictions]),
+        reference=np.concatenate([f.arrays[fr.FORCES] for f in frames]),
+    )
+    return {
+        "per_frame": ctx.folder / "per_frame.csv",
+        "forces": ctx.folder / "forces.npz",
+        "errors": found,
+        "n_frames": {name: len(rows) for name, rows in splits.items()},
+        "n_parameters": potential.n_parameters,
+    }
+
+
+def potential_of(model: Any, device: str) -> Potential:
+    """Return the Potential that `model` describes; see `evaluate`."""
+    if "calculator" in model:
+        return calculators.make(model["calculator"], device=device)
+    backend = registry.backend(model["backend"])
+    return backend.potential(backend.load(Path(model["model"])), device)
+
+
+def predict(
+    potential: Potential, frames: Sequence[Atoms], batch_size: int, ctx: Context | None = None
+) -> list[Prediction]:
+    """Return the potential's labels of all frames, with stress where every frame has one."""
+    stress = all(fr.STRESS in frame.info for frame in frames)
+    done: list[Prediction] = []
+    for start in range(0, len(frames), batch_size):
+        done += potential.compute(frames[start : start + batch_size], stress=stress)
+        if ctx is not None:
+            ctx.progress(len(done) / len(frames), f"{len(done)}/{len(frames)} frames")
+    assert len(done) == len(frames)  # all frames count
+    return done
+
+
+def shift_to_task(
+    potential: Potential,
+    predictions: Sequence[Prediction],
+    frames: Sequence[Atoms],
+    train: Sequence[Atoms],
+    batch_size: int,
+) -> list[Prediction]:
+    """Return predictions with the energy of each element shifted so that training energies fit best."""
+    symbols = sorted(fr.elements(train))
+    on_train = predict(potential, train, batch_size)
+    rest = np.array([f.info[fr.ENERGY] - p.energy_eV for f, p in zip(train, on_train, strict=True)])
+    zeros = metrics.fit_zeros(fr.composition(train, symbols), rest)
+    shift = fr.composition(frames, symbols) @ zeros
+    return [
+        Prediction(p.energy_eV + float(s), p.forces_eV_per_A, p.stress_eV_per_A3)
+        for p, s in zip(predictions, shift, strict=True)
+    ]
+
+
+def splits_of(frames: Sequence[Atoms], ood: Mapping[str, Any] | None) -> dict[str, list[int]]:
+    """Return the rows of each split: test, and test_id and test_ood where the recipe names starts."""
+    splits = {"test": list(range(len(frames)))}
+    if ood is not None:
+        for name in ("test_id", "test_ood"):
+            rows = [i for i, frame in enumerate(frames) if fr.split_of(frame, ood["key"], ood["values"]) == name]
+            if rows:
+                splits[name] = rows
+    return splits
+
+
+def _pick(
+    rows: Sequence[int], frames: Sequence[Atoms], predictions: Sequence[Prediction]
+) -> tuple[list[Atoms], list[Prediction]]:
+    return [frames[i] for i in rows], [predictions[i] for i in rows]
+
+
+def _write_per_frame(
+    path: Path,
+    frames: Sequence[Atoms],
+    predictions: Sequence[Prediction],
+    splits: Mapping[str, Sequence[int]],
+) -> None:
+    split = {i: name for name in ("test", "test_id", "test_ood") for i in splits.get(name, ())}
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        header = None
+        for index, (frame, prediction) in enumerate(zip(frames, predictions, strict=True)):
+            errors = metrics.errors([frame], [prediction])
+            if header is None:
+                header = ["frame_id", "split", "n_atoms", "formula", *errors]
+                writer.writerow(header)
+            values = [f"{value:.6g}" for value in errors.values()]
+            writer.writerow([frame.info[fr.ID], split[index], len(frame), frame.get_chemical_formula(), *values])

@@ -1,0 +1,28 @@
+"""prepare: freeze the test set first, then check, split, and fit the energy zeros on train only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ipip_ext import frames as fr
+from ipip_ext.dataset import load_dataset
+from ipip_ext.recipe import Data
+from ipip_ext.workspace import Context
+
+
+def prepare(
+    ctx: Context, data: Data, *, train: Path, test: Path, valid: Path | None, starts: Path, split_seed: int
+) -> dict[str, Any]:
+    """Write test, train, valid and starts with normalised labels and frame ids."""
+    paths = {"train": train, "test": test, "valid": valid}
+    loaded = load_dataset(data.model_copy(update=paths), starts, split_seed)
+    outputs: dict[str, Any] = {}
+    for name in ("test", "train", "valid", "starts"):
+        outputs[name] = ctx.folder / f"{name}.extxyz"
+        fr.write_frames(outputs[name], getattr(loaded, name))
+    ctx.note(
+        f"{len(loaded.train)} training, {len(loaded.valid)} validation and {len(loaded.test)} test frames,"
+        f" {len(loaded.starts)} starts, elements {' '.join(loaded.e0s_eV)}"
+    )
+    return {**outputs, "e0s_eV": loaded.e0s_eV, "n_train": len(loaded.train), "n_valid": len(loaded.valid)}

@@ -1,0 +1,45 @@
+"""Where a run stands, read from its folder alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ipip_ext.errors import WorkspaceError
+from ipip_ext.workspace import PART_RECORD, RECORD, read_record
+
+
+def describe(folder: Path) -> str:
+    """Return a line for each finished stage, and what is under way. Raises WorkspaceError for a foreign folder."""
+    if not (folder / "recipe.yaml").is_file():
+        raise WorkspaceError(f"{folder}: is no run folder (it holds no recipe.yaml); runs are made by `ipip-mace run`.")
+    finished = sorted(folder.rglob(RECORD), key=lambda path: path.stat().st_mtime)
+    lines = [_finished(path.parent, folder) for path in finished if ".part" not in str(path.relative_to(folder))]
+    lines += [_under_way(path, folder) for path in sorted(folder.rglob(PART_RECORD))]
+    if (folder / "compare.csv").is_file():
+        lines.append(f"finished: `ipip-mace compare {folder}` shows the table")
+    else:
+        lines.append(
+            f"not finished: `ipip-mace run` with its recipe goes on from here (last word in {folder / 'log.txt'})"
+        )
+    return "\n".join(lines)
+
+
+def _finished(stage: Path, folder: Path) -> str:
+    record = read_record(stage)
+    said = ", ".join(f"{key} {_short(value)}" for key, value in record["values"].items() if _short(value))
+    return f"done      {stage.relative_to(folder)!s:28s} {record['wall_s']:8.0f} s  {said}"
+
+
+def _under_way(path: Path, folder: Path) -> str:
+    try:
+        name = json.loads(path.read_text(encoding="utf-8"))["stage"]
+    except (ValueError, KeyError):
+        name = str(path.parent.relative_to(folder))
+    return f"under way {name}"
+
+
+def _short(value: object) -> str:
+    if isinstance(value, dict) and "force_mae_meV_per_A" in value:
+        return f"{value['force_mae_meV_per_A']:.0f} meV/A"
+    return str(value) if isinstance(value, int | float | str) else ""
