@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 from ase import Atoms
-from ase.calculators.abc import GetPropertiesMixin
 
 from ipip_ext.backends import registry
 from ipip_ext.errors import CalculatorError, IpipError, did_you_mean
@@ -48,15 +47,15 @@ class Entry:
 
 def parse(entry: str | Mapping[str, Any]) -> Entry:
     """Return `entry` with its kind and target apart. Raises CalculatorError for an unknown form."""
-    options = {entry: _DEFAULTS.get(entry)} if isinstance(entry, str) else dict(entry)
-    kwargs = options.pop("kwargs", {}) if "python" in options else {}
+    options: dict[str, Any] = {entry: _DEFAULTS.get(entry)} if isinstance(entry, str) else dict(entry)
+    kwargs: Any = options.pop("kwargs", {}) if "python" in options else {}
     if len(options) != 1:
         raise CalculatorError(f"calculator {entry!r}: must hold one kind.{did_you_mean('', _DEFAULTS)}")
     kind, target = next(iter(options.items()))
     if kind not in _DEFAULTS:
         raise CalculatorError(f"calculator {kind}: is unknown.{did_you_mean(str(kind), _DEFAULTS)}")
     target = _DEFAULTS[kind] if target is None else target
-    if not isinstance(target, str | int | float) or not str(target):
+    if not isinstance(target, str | int | float | Path) or not str(target):
         raise CalculatorError(f"calculator {kind}: needs a value, such as {_EXAMPLES[kind]}.")
     if not isinstance(kwargs, Mapping):
         raise CalculatorError(f"calculator {kind}: kwargs must be a section of key: value.")
@@ -80,6 +79,25 @@ def describe(entry: str | Mapping[str, Any]) -> str:
         return f"python:{parsed.target.rpartition(':')[2]}"
     target = Path(parsed.target).stem if _is_file_name(parsed.target) else parsed.target
     return f"{parsed.kind}:{target}"
+
+
+def identity(entry: str | Mapping[str, Any], root: Path | None = None) -> Any:
+    """Return `entry` in full as a dict, a model file in it as an absolute Path: a stage records its content."""
+    parsed = parse(entry)
+    path = (root or Path()) / parsed.target
+    is_file = parsed.kind in ("chgnet", "mace") and path.is_file()
+    full: dict[str, Any] = {parsed.kind: path.resolve() if is_file else parsed.target}
+    return full | ({"kwargs": dict(parsed.kwargs)} if parsed.kwargs else {})
+
+
+def identity(entry: str | Mapping[str, Any]) -> str | dict[str, Any]:
+    """Return `entry` with files as Paths, so that what is recorded of it is their content and not their place."""
+    if isinstance(entry, str):
+        return entry
+    return {
+        kind: Path(target) if kind in ("mace", "chgnet") and Path(str(target)).is_file() else target
+        for kind, target in entry.items()
+    }
 
 
 def check(entry: str | Mapping[str, Any], root: Path | None = None) -> list[str]:
@@ -201,7 +219,7 @@ def _from_factory(parsed: Entry, name: str, root: Path | None) -> Potential:
             ) from error
     if isinstance(made, Potential):
         return made
-    if not isinstance(made, GetPropertiesMixin) and not hasattr(made, "get_potential_energy"):
+    if not hasattr(made, "get_potential_energy"):
         raise CalculatorError(
             f"python: {parsed.target} returned {type(made).__name__}; it must return an ASE calculator."
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -38,7 +39,7 @@ class Console:
 
     def __init__(self) -> None:
         self.tty = sys.stderr.isatty()
-        self.bar: tqdm | None = None  # type: ignore[type-arg]
+        self.bar: tqdm | None = None
         self.last_line = time.monotonic()
 
     def __call__(self, event: Event) -> None:
@@ -78,19 +79,32 @@ class Console:
 
 def _sentence(event: Event) -> str:
     where = f"{event.stage}: " if event.stage else ""
-    if event.kind == "stage":
-        took = f" in {event.data['wall_s']:.0f} s" if "wall_s" in event.data else ""
-        return f"{event.stage} {event.name}{took}"
-    if event.kind == "metric":
-        step = f" [{event.step}]" if event.step is not None else ""
-        return f"{where}{event.name}{step} = {event.value:.6g}"
-    if event.kind == "progress":
-        return f"{where}{float(event.value or 0) * 100:3.0f} %  {event.data.get('text', '')}"
-    if event.kind == "run":
-        return f"run {event.name}" + (f": {event.value}" if event.value else "")
-    if event.kind == "artifact":
-        return f"{where}wrote {event.value}"
-    if event.kind == "row":
-        shown = ", ".join(f"{key}={value:.4g}" for key, value in event.data["metrics"].items())
-        return f"{event.name}: {shown}"
-    return f"{where}{event.name}"
+    return _SENTENCES.get(event.kind, lambda e: where + e.name)(event)
+
+
+def _stage(event: Event) -> str:
+    took = f" in {event.data['wall_s']:.0f} s" if "wall_s" in event.data else ""
+    return f"{event.stage} {event.name}{took}"
+
+
+def _metric(event: Event) -> str:
+    step = f" [{event.step}]" if event.step is not None else ""
+    return f"{event.stage}: {event.name}{step} = {event.value:.6g}"
+
+
+def _progress(event: Event) -> str:
+    return f"{event.stage}: {float(event.value or 0) * 100:3.0f} %  {event.data.get('text', '')}"
+
+
+def _row(event: Event) -> str:
+    return f"{event.name}: " + ", ".join(f"{key}={value:.4g}" for key, value in event.data["metrics"].items())
+
+
+_SENTENCES: dict[str, Callable[[Event], str]] = {
+    "stage": _stage,
+    "metric": _metric,
+    "progress": _progress,
+    "row": _row,
+    "run": lambda event: f"run {event.name}" + (f": {event.value}" if event.value else ""),
+    "artifact": lambda event: f"wrote {event.value}",
+}

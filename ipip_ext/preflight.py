@@ -31,19 +31,19 @@ class Plan:
 
 def check(recipe: Recipe) -> tuple[Dataset, Potential]:
     """Raise a UserError for anything wrong with recipe, data or teacher; return what was loaded."""
-    backend = registry.backend(recipe.student.backend)  # type: ignore[attr-defined]
+    backend = registry.backend(recipe.backend)
     for group in recipe.forget.groups:
         if group not in backend.group_names:
             raise RecipeError(f"forget.groups: {group} is unknown.{did_you_mean(group, backend.group_names)}")
     kinds = [baseline.kind for baseline in recipe.baselines]
     if len(kinds) != len(set(kinds)):
         raise RecipeError("baselines: each kind may stand once.")
-    calculators.check(recipe.teacher)
+    calculators.check(recipe.teacher, recipe.folder)
     data = load_dataset(recipe.data, recipe.explore.starts, recipe.seed)
     if recipe.sample is not None:
         fr.read_structures(recipe.sample.starts)
     supercell(data.starts, recipe.evaluate)
-    teacher = calculators.make(recipe.teacher, device=recipe.device)
+    teacher = calculators.make(recipe.teacher, device=recipe.device, root=recipe.folder)
     check_units(recipe, data, teacher)
     return data, teacher
 
@@ -69,7 +69,7 @@ def check_units(recipe: Recipe, data: Dataset, teacher: Potential) -> None:
 
 def plan(recipe: Recipe, data: Dataset, teacher: Potential) -> Plan:
     """Return what the run will do, stage by stage, with a rough cost on this machine."""
-    backend = registry.backend(recipe.student.backend)  # type: ignore[attr-defined]
+    backend = registry.backend(recipe.backend)
     student = backend.build(recipe.student, data.e0s_eV, data.train, seed=0)
     potential = backend.potential(student, recipe.device)
     t_teacher, t_student = _seconds_per_frame(teacher, data), _seconds_per_frame(potential, data)

@@ -15,6 +15,7 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    PrivateAttr,
     SerializeAsAny,
     field_validator,
     model_validator,
@@ -200,6 +201,7 @@ class Pretrain(Fit):
     """Training on the pseudo-labelled pool, forces first."""
 
     epochs: PositiveInt = 25
+    """Most passes over the pool."""
     energy_weight: NonNegativeFloat = 0.0
     """0 by default: teacher and task keep energies on different zeros, forces have none."""
     valid_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.05
@@ -210,6 +212,7 @@ class Finetune(Fit):
     """Training on the task's reference labels."""
 
     lr: PositiveFloat = 0.003
+    """Peak learning rate, lower than in pretraining so that what was learnt there is refined and not replaced."""
     replay_fraction: Share = 0.5
     """Share of each batch drawn from the pool (forces only), so that fine-tuning on few labels
     keeps what pretraining taught."""
@@ -328,9 +331,7 @@ class Recipe(Section):
     """Foundation model: `chgnet`; `{xtb: GFN1-xTB}`; `{mace: file or mace_mp name}`;
     `{python: "package.module:factory", kwargs: {}}`."""
 
-    student: SerializeAsAny[Section] = Field(
-        default_factory=lambda: registry.config_class("mace")(), validate_default=True
-    )
+    student: SerializeAsAny[Section] = Field(default_factory=registry.config_class("mace"), validate_default=True)
     """The small model; its keys depend on `backend`."""
 
     explore: Explore
@@ -362,6 +363,18 @@ class Recipe(Section):
 
     tracking: Tracking = Tracking()
     """MLflow."""
+
+    _folder: Path = PrivateAttr(default=Path())
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the recipe file, where relative paths and `python:` factories are looked for."""
+        return self._folder
+
+    @property
+    def backend(self) -> str:
+        """Name of the student's backend."""
+        return str(self.student.backend)  # type: ignore[attr-defined]
 
     @field_validator("student", mode="before")
     @classmethod

@@ -40,9 +40,11 @@ def parse_recipe(raw: dict[str, Any], *, where: str, root: Path) -> Recipe:
     except ValidationError as error:
         raise explain(error, config, f"{where}: student") from None
     try:
-        return Recipe.model_validate(raw)
+        recipe = Recipe.model_validate(raw)
     except ValidationError as error:
         raise explain(error, Recipe, where) from None
+    recipe._folder = root
+    return recipe
 
 
 def dump_recipe(recipe: Recipe) -> str:

@@ -53,7 +53,7 @@ def run(recipe: Recipe, folder: Path, redo: str | None = None, *, quiet: bool = 
         bus.sinks.append(MlflowMirror(folder, recipe.tracking, recipe.name))
     bus.emit(Event("run", "started", data=_identity(recipe)))
     try:
-        done = loop.run(recipe, Workspace(folder, bus, recipe.seed, recipe.device, redo))
+        done = loop.run(recipe, Workspace(folder, bus, recipe.seed, recipe.device, redo, recipe.folder))
     except BaseException as error:
         bus.emit(Event("run", "stopped", f"{type(error).__name__}: {error}"[:500]))
         raise

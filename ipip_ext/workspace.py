@@ -41,6 +41,8 @@ class Context:
     seed: int
     device: str
     bus: EventBus
+    home: Path = Path()
+    """Folder of the recipe, where factories of `python:` calculators are looked for."""
 
     def metric(self, name: str, value: float, step: int | None = None) -> None:
         """Say a number; the unit is part of the name."""
@@ -80,6 +82,7 @@ class Workspace:
     seed: int = 0
     device: str = "cpu"
     redo: str | None = None
+    home: Path = Path()
     _redoing: bool = field(default=False, init=False)
 
     def do(self, stage: Callable[..., dict[str, Any]], params: Any = None, *, at: str = "", **inputs: Any) -> Done:
@@ -126,7 +129,7 @@ class Workspace:
         name = wanted["stage"]
         self.bus.emit(Event("stage", "started", stage=name))
         start = time.monotonic()
-        context = Context(part, name, wanted["seed"], self.device, self.bus)
+        context = Context(part, name, wanted["seed"], self.device, self.bus, self.home)
         given = (params,) if params is not None else ()
         results = stage(context, *given, **inputs)
         record = _record(wanted, part, results, time.monotonic() - start)

@@ -34,7 +34,7 @@ def evaluate(
     model: a student as {"backend": name, "model": folder} or {"calculator": entry}.
     align: training frames on which to fit the energy zeros of a model that has others; None for a student.
     """
-    potential = potential_of(model, ctx.device)
+    potential = potential_of(model, ctx)
     frames = fr.read_frames(test)
     predictions = predict(potential, frames, settings.batch_size, ctx)
     if align is not None:
@@ -59,12 +59,12 @@ def evaluate(
     }
 
 
-def potential_of(model: Any, device: str) -> Potential:
+def potential_of(model: Any, ctx: Context) -> Potential:
     """Return the Potential that `model` describes; see `evaluate`."""
     if "calculator" in model:
-        return calculators.make(model["calculator"], device=device)
+        return calculators.make(model["calculator"], device=ctx.device, root=ctx.home)
     backend = registry.backend(model["backend"])
-    return backend.potential(backend.load(Path(model["model"])), device)
+    return backend.potential(backend.load(Path(model["model"])), ctx.device)
 
 
 def predict(

@@ -19,7 +19,7 @@ from ipip_ext.workspace import Context
 
 def explore(ctx: Context, settings: Explore, *, teacher: Any, starts: Path) -> dict[str, Any]:
     """Walk with the teacher. Every frame keeps the label that MD computed for it anyway: the first pool."""
-    potential = calculators.make(teacher, device=ctx.device)
+    potential = calculators.make(teacher, device=ctx.device, root=ctx.home)
     return _walk(ctx, settings, potential, starts, prefix="it00", source=f"teacher:{potential.name}")
 
 

@@ -48,7 +48,7 @@ def label(
     """Label the selected frames by the policy, and add the share of the old pool that is retained."""
     chosen = fr.read_frames(frames)
     if settings.policy == "teacher":
-        potential = calculators.make(teacher, device=ctx.device)
+        potential = calculators.make(teacher, device=ctx.device, root=ctx.home)
         source = f"teacher:{potential.name}"
     else:
         engine = registry.backend(backend)
@@ -56,8 +56,8 @@ def label(
         source = f"self:{ctx.name.split('/', maxsplit=1)[0]}"
     fresh = _label(ctx, chosen, potential, source)
     pool = fr.read_frames(old)
-    rng = np.random.default_rng(ctx.seed)
-    kept = sorted(rng.permutation(len(pool))[: round(settings.retain * len(pool))])
+    share = settings.retain if fresh else 1.0  # with nothing new, forgetting the old would leave nothing
+    kept = sorted(np.random.default_rng(ctx.seed).permutation(len(pool))[: round(share * len(pool))])
     fr.write_frames(ctx.folder / "pool.extxyz", [*fresh, *(pool[i] for i in kept)])
     ctx.note(f"pool: {len(fresh)} new frames labelled by {source}, {len(kept)} of {len(pool)} old ones retained")
     return {"frames": ctx.folder / "pool.extxyz", "n_new": len(fresh), "n_retained": len(kept)}

@@ -26,7 +26,7 @@ def speed(ctx: Context, settings: Evaluate, *, models: Mapping[str, Any], starts
     Every model computes energy and forces only, through the same integrator; the median is kept.
     """
     atoms = supercell(fr.read_structures(starts), settings)
-    movers = {name: md.stepper(potential_of(model, ctx.device), atoms) for name, model in models.items()}
+    movers = {name: md.stepper(potential_of(model, ctx), atoms) for name, model in models.items()}
     times: dict[str, list[float]] = {name: [] for name in movers}
     for step in range(_WARM_UP + settings.speed_steps):
         for name, move in movers.items():

@@ -1,0 +1,126 @@
+"""The MACE backend passes the conformance suite, and is an ordinary MACE to everyone else."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from ipip_ext.backends.mace.backend import MaceBackend
+from ipip_ext.backends.mace.config import MaceConfig
+from ipip_ext.backends.testing import E0S_EV, BackendConformance, alloy
+from ipip_ext.errors import CalculatorError, DataError, ModelFileError
+
+TINY = MaceConfig(
+    hidden_irreps="4x0e+4x1o", max_ell=1, correlation=2, r_max_A=4.0, radial_MLP=(8,), MLP_irreps="4x0e",
+    num_bessel=4, dtype="float64",
+)  # fmt: skip
+
+
+class TestMaceBackend(BackendConformance):
+    backend = MaceBackend()
+    config = TINY
+
+
+class TestMaceBackendScalar(BackendConformance):
+    backend = MaceBackend()
+    config = MaceConfig(
+        hidden_irreps="4x0e", max_ell=2, correlation=3, r_max_A=4.0, radial_MLP=(8,), MLP_irreps="4x0e",
+        num_bessel=4, dtype="float64",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    backend, folder = MaceBackend(), tmp_path_factory.mktemp("model")
+    model = backend.build(TINY, E0S_EV, [alloy(0)], seed=1)
+    backend.export(model, folder)
+    return model, folder
+
+
+def test_importing_us_leaves_torch_loading_safely():
+    code = (
+        "import os, torch, ipip_ext; from ipip_ext.backends import registry; registry.backend('mace');"
+        "assert 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD' not in os.environ"
+    )
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("TORCH_FORCE")}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+
+
+def test_exported_model_is_an_ordinary_mace(exported):
+    """MACE's own calculator, in a process that knows nothing of us, gives the same numbers."""
+    model, folder = exported
+    atoms = alloy(2)
+    expected = MaceBackend().potential(model, "cpu").compute([atoms])[0]
+    atoms.write(folder / "in.extxyz")
+    code = (
+        "import sys, numpy as np, ase.io; from mace.calculators import MACECalculator;"
+        "atoms = ase.io.read(sys.argv[2]); atoms.calc = MACECalculator(model_paths=sys.argv[1], device='cpu');"
+        "np.savez(sys.argv[3], energy=atoms.get_potential_energy(), forces=atoms.get_forces())"
+    )
+    files = [str(folder / name) for name in ("student.model", "in.extxyz", "out.npz")]
+    subprocess.run([sys.executable, "-c", code, *files], check=True, capture_output=True)
+    found = np.load(files[2])
+    assert found["energy"] == pytest.approx(expected.energy_eV, abs=1e-6)  # positions are written to 1e-8 A
+    assert np.allclose(found["forces"], expected.forces_eV_per_A, atol=1e-6)
+
+
+def test_loading_never_unpickles(exported, monkeypatch):
+    def refuse(*_args, **_options):
+        raise AssertionError("torch.load was called")
+
+    monkeypatch.setattr(torch, "load", refuse)
+    MaceBackend().load(exported[1])
+
+
+def test_foundation_by_file(exported):
+    model, folder = exported
+    potential = MaceBackend().foundation(str(folder / "student.model"), "cpu")
+    assert potential.compute([alloy(1)])[0].energy_eV == pytest.approx(
+        MaceBackend().potential(model, "cpu").compute([alloy(1)])[0].energy_eV
+    )
+
+
+def test_foundation_by_name_uses_the_cache(exported, monkeypatch, tmp_path):
+    """A local stand-in takes the place of the download that users get."""
+    from ipip_ext.backends.mace._mace import foundations
+
+    known = foundations()
+    monkeypatch.setattr(known, "get_cache_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(known, "_urlretrieve_with_timeout", lambda *_a, **_k: (_ for _ in ()).throw(OSError("offline")))
+    with pytest.raises(CalculatorError, match=r"put it at .*20231210mace128L0_energy_epoch249model"):
+        MaceBackend().foundation("small", "cpu")
+    with pytest.raises(CalculatorError, match=r"put it at .*MACE-OFF23_small.model"):
+        MaceBackend().foundation("mace_off:small", "cpu")
+    stand_in = (exported[1] / "student.model").read_bytes()
+    (tmp_path / "20231210mace128L0_energy_epoch249model").write_bytes(stand_in)
+    assert np.isfinite(MaceBackend().foundation("small", "cpu").compute([alloy(1)])[0].energy_eV)
+
+
+def test_foundation_errors(tmp_path):
+    with pytest.raises(CalculatorError, match="Did you mean medium-mpa-0"):
+        MaceBackend().foundation("medium-mpa0", "cpu")
+    broken = tmp_path / "broken.model"
+    broken.write_bytes(b"not a model")
+    with pytest.raises(ModelFileError, match=r"broken\.model"):
+        MaceBackend().foundation(str(broken), "cpu")
+    torch.save({"a": 1}, broken)
+    with pytest.raises(ModelFileError, match="no MACE model"):
+        MaceBackend().foundation(str(broken), "cpu")
+
+
+def test_unknown_element_is_named(exported):
+    atoms = alloy(1)
+    atoms.symbols[0] = "Ni"
+    with pytest.raises(DataError, match="Ni"):
+        MaceBackend().potential(exported[0], "cpu").compute([atoms])
+
+
+@pytest.mark.parametrize("irreps", ["64x0e+32x1o", "32x1o", "thirty-two", "0x0e"])
+def test_impossible_irreps_are_refused(irreps):
+    with pytest.raises(ValueError, match=r"MACE|must read"):
+        MaceConfig(hidden_irreps=irreps)

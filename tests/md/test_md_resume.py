@@ -1,0 +1,187 @@
+"""MD killed anywhere and called again gives bitwise what it would have given."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.build import bulk
+from ase.calculators.emt import EMT
+
+from ipip_ext import md
+from ipip_ext.calculators import AsePotential
+from ipip_ext.md import checkpoint, engine
+from ipip_ext.potential import FrameFailed
+from ipip_ext.recipe import Explore
+
+
+class Fragile(AsePotential):
+    """EMT that fails for the longest cell from the `breaks`-th call, and is killed at the `dies`-th."""
+
+    batched = True
+
+    def __init__(self, breaks=9, dies=10**9):
+        super().__init__(EMT(), "emt")
+        self.calls, self.breaks, self.dies = 0, breaks, dies
+
+    def compute(self, frames, *, stress=False):
+        self.calls += 1
+        if self.calls == self.dies:
+            raise KeyboardInterrupt
+        for index, atoms in enumerate(frames):
+            if len(atoms) == 12 and abs(atoms.positions[0]).max() > 0.12:
+                raise FrameFailed(index, "moved too far")
+        return super().compute(frames, stress=stress)
+
+
+def starts():
+    return [bulk(element, cubic=True).repeat((n, 1, 1)) for element, n in (("Cu", 1), ("Al", 2), ("Cu", 3))]
+
+
+def explore(ensemble="nvt_langevin"):
+    return Explore(
+        starts=Path("unused"), ensemble=ensemble, temperatures_K=(900.0,), n_steps=30, frame_every=3,
+        timestep_fs=3.0, replicas=2, max_batch_replicas=4,
+    )  # fmt: skip
+
+
+def walk(folder, potential=None, progress=lambda *_: None, ensemble="nvt_langevin"):
+    settings = explore(ensemble)
+    replicas = md.plan_replicas(starts(), settings, 11, "it00")
+    return md.run(potential or Fragile(), replicas, settings, folder, progress)
+
+
+def same(one, other):
+    assert one.stops == other.stops
+    assert len(one.frames) == len(other.frames)
+    for a, b in zip(one.frames, other.frames, strict=True):
+        assert a.info == b.info
+        assert np.array_equal(a.positions, b.positions)
+        assert np.array_equal(a.arrays["MD_forces"], b.arrays["MD_forces"])
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    result = walk(tmp_path_factory.mktemp("whole"))
+    assert {stop.reason for stop in result.stops} == {"calculator"}
+    assert 3 < min(stop.md_step for stop in result.stops) < 25
+    assert 40 < len(result.frames) < 60
+    return result
+
+
+@pytest.mark.parametrize("dies", [1, 2, 13, 23, 31, 32, 40, 55])
+@pytest.mark.parametrize("last_commit", [0, 12, 10**9])
+def test_killed_at_a_call_and_resumed(tmp_path, monkeypatch, whole, dies, last_commit):
+    monkeypatch.setattr(engine, "COMMIT_EVERY_S", -1.0)
+    steps = []
+
+    def lag(_done, _total, _text):
+        steps.append(1)
+        if len(steps) * 3 >= last_commit:
+            monkeypatch.setattr(engine, "COMMIT_EVERY_S", 1e9)
+
+    if last_commit == 0:
+        monkeypatch.setattr(engine, "COMMIT_EVERY_S", 1e9)
+    potential = Fragile(dies=dies)
+    with pytest.raises(KeyboardInterrupt):
+        walk(tmp_path, potential, lag)
+    again = Fragile()
+    same(walk(tmp_path, again), whole)
+    if last_commit == 10**9 and dies > 2:
+        assert again.calls < 66 - (dies - 5)  # what was committed is not computed again
+
+
+@pytest.mark.parametrize("ensemble", ["nve", "nvt_bussi"])
+def test_other_ensembles_resume_too(tmp_path, monkeypatch, ensemble):
+    monkeypatch.setattr(engine, "COMMIT_EVERY_S", -1.0)
+    whole = walk(tmp_path / "whole", ensemble=ensemble)
+    with pytest.raises(KeyboardInterrupt):
+        walk(tmp_path / "cut", Fragile(dies=20), ensemble=ensemble)
+    same(walk(tmp_path / "cut", ensemble=ensemble), whole)
+
+
+@pytest.mark.parametrize("dies", range(1, 30, 4))
+def test_killed_between_any_two_writes(tmp_path, monkeypatch, whole, dies):
+    monkeypatch.setattr(engine, "COMMIT_EVERY_S", -1.0)
+    write, writes = checkpoint._replace, []
+
+    def cut(path, content):
+        writes.append(path)
+        if len(writes) == dies:
+            path.with_name(path.name + ".part").write_bytes(content[: len(content) // 2])
+            raise KeyboardInterrupt
+        write(path, content)
+
+    monkeypatch.setattr(checkpoint, "_replace", cut)
+    with pytest.raises(KeyboardInterrupt):
+        walk(tmp_path)
+    same(walk(tmp_path), whole)
+
+
+def test_a_progress_that_raises_loses_nothing(tmp_path, whole):
+    def stop(done, _total, _text):
+        if done > 50:
+            raise SystemExit
+
+    with pytest.raises(SystemExit):
+        walk(tmp_path, progress=stop)
+    same(walk(tmp_path), whole)
+
+
+def test_finished_md_is_read_back_without_a_calculation(tmp_path, whole):
+    walk(tmp_path)
+    potential = Fragile(dies=1)
+    same(walk(tmp_path, potential), whole)
+    assert potential.calls == 0
+    assert not list(tmp_path.rglob("*.part"))
+
+
+_SCRIPT = """
+import sys, pathlib
+sys.path.insert(0, {here!r})
+import test_md_resume as t
+from ipip_ext.md import engine
+engine.COMMIT_EVERY_S = 0.02
+class Slow(t.Fragile):
+    def compute(self, frames, *, stress=False):
+        import time; time.sleep(0.01)
+        return super().compute(frames, stress=stress)
+t.walk(pathlib.Path(sys.argv[1]), Slow())
+print("whole")
+"""
+
+
+def test_kill_minus_9_again_and_again(tmp_path, whole):
+    script = _SCRIPT.format(here=str(Path(__file__).parent))
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    rng = np.random.default_rng(0)
+    kills = 0
+    for attempt in range(30):
+        process = subprocess.Popen(
+            [sys.executable, "-c", script, str(tmp_path)], env=environment, stdout=subprocess.PIPE
+        )
+        if attempt < 4:
+            _wait_for_news(tmp_path, process)
+            time.sleep(rng.uniform(0.0, 0.15))
+            process.send_signal(signal.SIGKILL)
+        told, _ = process.communicate(timeout=120)
+        kills += process.returncode == -signal.SIGKILL
+        if b"whole" in told:
+            break
+    assert kills >= 2
+    same(walk(tmp_path), whole)
+
+
+def _wait_for_news(folder, process):
+    def age():
+        return max((p.stat().st_mtime_ns for p in folder.rglob("state.npz")), default=0)
+
+    before = age()
+    while process.poll() is None and age() == before:
+        time.sleep(0.005)

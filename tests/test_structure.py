@@ -1,0 +1,100 @@
+"""Imports flow one way, and heavy or foreign packages stay behind their doors."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "ipip_ext"
+ORDER = [
+    ["errors", "potential", "seeds", "units", "provenance", "__init__"],
+    ["schema"],
+    ["backends.registry", "backends.mace.config", "events"],
+    ["recipe"],
+    ["recipe_file", "recipe_docs", "frames", "workspace", "select", "tracking_store"],
+    ["metrics", "tracking", "status"],
+    ["dataset", "backends", "calculators", "calculators_chgnet", "md", "console", "plots"],
+    ["load"],
+    ["stages"],
+    ["preflight", "comparison"],
+    ["loop"],
+    ["runner"],
+    ["cli"],
+]
+"""From what imports nothing of ours to what imports everything; a module may import its own row and those above."""
+
+DOORS = {"mace": "backends.mace", "e3nn": "backends.mace", "mlflow": "tracking", "chgnet": "calculators_chgnet"}
+"""Foreign package -> the only module or package of ours that imports it."""
+
+
+def modules() -> list[str]:
+    files = sorted(PACKAGE.rglob("*.py"))
+    return [".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in files]
+
+
+def level(name: str) -> int:
+    best = max(
+        ((len(entry), row) for row, entries in enumerate(ORDER) for entry in entries
+         if name == entry or name.startswith(entry + ".")),
+        default=None,
+    )  # fmt: skip
+    assert best is not None, f"{name} has no place in ORDER"
+    return best[1]
+
+
+def imports(name: str) -> set[str]:
+    tree = ast.parse((PACKAGE / (name.replace(".", "/") + ".py")).read_text())
+    type_only = {
+        inner for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+        for inner in ast.walk(node)
+    }  # fmt: skip
+    found = set()
+    for node in ast.walk(tree):
+        if node in type_only:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def ours(imported: str) -> str | None:
+    if not imported.startswith("ipip_ext"):
+        return None
+    parts = imported.split(".")[1:]
+    for length in range(len(parts), 0, -1):
+        path = PACKAGE.joinpath(*parts[:length])
+        if path.with_suffix(".py").is_file() or path.is_dir():
+            return ".".join(parts[:length])
+    return "__init__"
+
+
+@pytest.mark.parametrize("name", [m for m in modules() if not m.endswith("__init__")])
+def test_imports_flow_one_way(name):
+    for imported in imports(name):
+        target = ours(imported)
+        if target is not None:
+            assert level(target) <= level(name), f"{name} imports {target}, which stands above it"
+
+
+@pytest.mark.parametrize("name", modules())
+def test_foreign_packages_stay_behind_their_doors(name):
+    for imported in imports(name):
+        door = DOORS.get(imported.split(".")[0])
+        assert door is None or name == door or name.startswith(door + "."), f"{name} imports {imported}"
+
+
+@pytest.mark.parametrize("name", [m for m in modules() if m.startswith("stages.")])
+def test_stages_know_neither_tracking_nor_a_backend(name):
+    for imported in imports(name):
+        assert "tracking" not in imported
+        assert "backends.mace" not in imported
+
+
+def test_files_are_short_enough_to_read():
+    long = {p.name: n for p in PACKAGE.rglob("*.py") if (n := len(p.read_text().splitlines())) > 420}
+    assert not long
+    assert len((PACKAGE / "loop.py").read_text().splitlines()) <= 150
