@@ -81,16 +81,7 @@ def describe(entry: str | Mapping[str, Any]) -> str:
     return f"{parsed.kind}:{target}"
 
 
-def identity(entry: str | Mapping[str, Any], root: Path | None = None) -> Any:
-    """Return `entry` in full as a dict, a model file in it as an absolute Path: a stage records its content."""
-    parsed = parse(entry)
-    path = (root or Path()) / parsed.target
-    is_file = parsed.kind in ("chgnet", "mace") and path.is_file()
-    full: dict[str, Any] = {parsed.kind: path.resolve() if is_file else parsed.target}
-    return full | ({"kwargs": dict(parsed.kwargs)} if parsed.kwargs else {})
-
-
-def identity(entry: str | Mapping[str, Any]) -> str | dict[str, Any]:
+def identity(entry: str | Mapping[str, Any]) -> Any:
     """Return `entry` with files as Paths, so that what is recorded of it is their content and not their place."""
     if isinstance(entry, str):
         return entry
@@ -118,9 +109,7 @@ def check(entry: str | Mapping[str, Any], root: Path | None = None) -> list[str]
         with _importable(root):
             _factory(parsed.target, root)
     if parsed.target == "GFN2-xTB":
-        return [
-            "GFN2-xTB was made for molecules; tblite computes crystals with it, but GFN1-xTB is better tried there."
-        ]
+        return ["GFN2-xTB of periodic frames needs a recent tblite (0.8 does it); GFN1-xTB works with all."]
     return []
 
 

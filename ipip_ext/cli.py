@@ -27,10 +27,10 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except UserError as error:
-            click.echo(f"error: {error}", err=True)
+            click.echo(f"error: {_one_line(error)}", err=True)
             ctx.exit(2)
         except IpipError as error:
-            click.echo(f"failed: {error}", err=True)
+            click.echo(f"failed: {_one_line(error)}", err=True)
             ctx.exit(1)
         except KeyboardInterrupt:
             click.echo("interrupted; the same command goes on from here", err=True)
@@ -66,7 +66,10 @@ def init(path: Path) -> None:
         raise UserError(f"{path}: is there already; name another file.")
     if not path.parent.is_dir():
         raise UserError(f"{path}: its folder does not exist; make it first.")
-    path.write_text(commented(STARTER), encoding="utf-8")
+    try:
+        path.write_text(commented(STARTER), encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: can't be written ({error.strerror}); name another place.") from None
     click.echo(f"wrote {path}; set the data, teacher and explore sections, then: ipip-mace check {path}")
 
 
@@ -75,9 +78,9 @@ def init(path: Path) -> None:
 def check(recipe: Any) -> None:
     """Validate RECIPE and its data without running, and print the plan and a rough cost."""
     from ipip_ext import preflight
-    from ipip_ext.runner import resolve_device
+    from ipip_ext.runner import on_this_machine
 
-    recipe = recipe.model_copy(update={"device": resolve_device(recipe.device)})
+    recipe = on_this_machine(recipe)
     data, teacher = preflight.check(recipe)
     plan = preflight.plan(recipe, data, teacher)
     click.echo("\n".join(plan.lines))
@@ -117,6 +120,7 @@ def status(folder: Path) -> None:
 def compare(folders: tuple[Path, ...]) -> None:
     """Print the comparison table of each run."""
     for folder in folders:
+        _require_run(folder)
         path = folder / "compare.txt"
         if not path.is_file():
             raise UserError(f"{folder}: has no comparison yet; `ipip-mace status {folder}` tells where it stands.")
@@ -161,7 +165,7 @@ def ui(uri: str, host: str, port: int) -> None:
 @click.option("--forces-key", default="REF_forces", show_default=True)
 @click.option("--stress-key", default=None)
 @click.option("--device", default="auto", show_default=True)
-@click.option("--batch-size", default=32, show_default=True)
+@click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def evaluate(
     model: str, data: Path, energy_key: str, forces_key: str, stress_key: str | None, device: str,
@@ -192,9 +196,17 @@ def evaluate(
 def _recipe_of(folder: Path) -> Any:
     from ipip_ext.recipe_file import load_recipe
 
-    if not (folder / "recipe.yaml").is_file():
-        raise UserError(f"{folder}: is no run folder (it holds no recipe.yaml).")
+    _require_run(folder)
     return load_recipe(folder / "recipe.yaml")
+
+
+def _require_run(folder: Path) -> None:
+    if not (folder / "recipe.yaml").is_file():
+        raise UserError(f"{folder}: is no run folder (it holds no recipe.yaml); runs are made by `ipip-mace run`.")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(line.strip() for line in str(error).splitlines())  # calculators may have said many
 
 
 def _duration(seconds: float) -> str:

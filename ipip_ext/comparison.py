@@ -53,7 +53,7 @@ def run_baselines(
 def compare(recipe: Recipe, work: Workspace, contenders: Mapping[str, Contender], starts: Any) -> Done:
     """Time all contenders side by side and write the table and the plots."""
     models = {name: contender.model for name, contender in contenders.items()}
-    timed = work.do(speed, recipe.evaluate, models=models, starts=starts)
+    timed = work.do(speed, recipe.evaluate, follows=True, models=models, starts=starts)
     entries = {
         name: {
             "role": c.role,
@@ -65,4 +65,4 @@ def compare(recipe: Recipe, work: Workspace, contenders: Mapping[str, Contender]
     }
     forces = {name: c.scores.forces for name, c in contenders.items() if c.role != "iteration"}
     values = {key: getattr(timed, key) for key in ("md_step_ms", "n_atoms", "formula")}
-    return work.do(report, models=entries, speed=values, forces=forces)
+    return work.do(report, follows=True, models=entries, speed=values, forces=forces)

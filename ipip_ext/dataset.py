@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 from ase.geometry import find_mic
+from ase.neighborlist import neighbor_list
 
 from ipip_ext import frames as fr
 from ipip_ext import metrics
@@ -19,6 +20,9 @@ from ipip_ext.seeds import derive
 
 SAME_A = 1e-3
 """Frames whose atoms all stand within this of each other are the same frame."""
+
+TOUCHING_A = 0.05
+"""Two atoms closer than this are one written twice."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +54,13 @@ def load_dataset(data: Data, starts: Path, seed: int) -> Dataset:
     if data.valid is not None:
         valid = fr.read_labelled(data.valid, keys, "valid-")
         check_magnitudes(data.valid, valid)
+        check_disjoint(train, data.train, valid, data.valid)
     else:
         train, valid = split_valid(data, train, seed)
-    _check_elements(data, train, valid, test, begin, starts)
+    for path, frames in ((data.test, test), (starts, begin), (data.valid or data.train, valid)):
+        check_elements(path, frames, data.train, train)
+    for path, frames in ((data.train, train), (data.valid or data.train, valid), (data.test, test), (starts, begin)):
+        check_apart(path, frames)
     check_disjoint(train, data.train, test, data.test)
     check_disjoint(valid, data.valid or data.train, test, data.test)
     return Dataset(train, valid, test, begin, energy_zeros(data, train, isolated))
@@ -104,7 +112,7 @@ def check_magnitudes(path: Path, frames: Sequence[Atoms]) -> None:
 
 
 def check_disjoint(frames: Sequence[Atoms], path: Path, test: Sequence[Atoms], test_path: Path) -> None:
-    """Raise DataError naming a frame of `frames` that is also a test frame."""
+    """Raise DataError naming a frame of `frames` that also stands in `test`."""
     by_species: dict[bytes, list[int]] = defaultdict(list)
     for index, frame in enumerate(test):
         by_species[frame.numbers.tobytes()].append(index)
@@ -145,18 +153,27 @@ def energy_zeros(data: Data, train: Sequence[Atoms], isolated: Sequence[Atoms]) 
     return {symbol: given[symbol] for symbol in symbols}
 
 
-def _check_elements(
-    data: Data, train: list[Atoms], valid: list[Atoms], test: list[Atoms], begin: list[Atoms], starts: Path
-) -> None:
+def check_elements(path: Path, frames: Sequence[Atoms], train_path: Path, train: Sequence[Atoms]) -> None:
+    """Raise DataError naming a frame of `frames` with an element that `train` lacks."""
     known = fr.elements(train)
-    for path, frames in ((data.test, test), (starts, begin), (data.valid or data.train, valid)):
-        for index, frame in enumerate(frames):
-            new = sorted(set(frame.get_chemical_symbols()) - known)
-            if new:
-                raise DataError(
-                    f"{path}: frame {index} holds {', '.join(new)}, which {data.train} lacks"
-                    f" ({', '.join(sorted(known))}); label some frames with it, or take this one out."
-                )
+    for index, frame in enumerate(frames):
+        new = sorted(set(frame.get_chemical_symbols()) - known)
+        if new:
+            raise DataError(
+                f"{path}: frame {frame.info.get(fr.ID, index)} holds {', '.join(new)}, which {train_path} lacks"
+                f" ({', '.join(sorted(known))}); label some frames with it, or take this one out."
+            )
+
+
+def check_apart(path: Path, frames: Sequence[Atoms]) -> None:
+    """Raise DataError naming a frame in which two atoms stand in one place: no potential has forces there."""
+    for index, frame in enumerate(frames):
+        first, second = neighbor_list("ij", frame, TOUCHING_A)
+        if len(first):
+            raise DataError(
+                f"{path}: frame {frame.info.get(fr.ID, index)}: atoms {first[0]} and {second[0]} stand in the same"
+                " place; take the frame out."
+            )
 
 
 def _share(group: list[int], fraction: float, rng: np.random.Generator) -> list[int]:

@@ -43,6 +43,8 @@ def read_structures(path: Path) -> list[Atoms]:
 
     Raises DataError if the file is missing, empty, unreadable, or holds non-finite positions.
     """
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder; name a file in it.")
     if not path.is_file():
         raise DataError(f"{path}: no such file; check the path, which is relative to the recipe.")
     if path.stat().st_size == 0:
@@ -54,7 +56,7 @@ def read_structures(path: Path) -> list[Atoms]:
     except Exception as error:
         raise DataError(f"{path}: can't be read ({_one_line(error)}); save it again as extended XYZ.") from error
     if not frames:
-        raise DataError(f"{path}: holds no structures.")
+        raise DataError(f"{path}: holds no structures; save it again as extended XYZ.")
     for index, atoms in enumerate(frames):
         _check_geometry(atoms, f"{path}: frame {index}")
     return list(frames)
@@ -151,7 +153,7 @@ def _check_present(path: Path, what: str, key: str, raw: list[Atoms], labels: li
             f"{path}: {len(missing)} of {len(raw)} frames have no {key} (first: frame {missing[0]});"
             " label them or take them out."
         )
-    if what == "forces" and any(np.ndim(atoms.info.get(key)) for atoms in raw):
+    if what == "forces" and any(key in atoms.info for atoms in raw):
         raise DataError(f"{path}: {key} stands in the comment line; it must be a per-atom column ({key}:R:3).")
     raise DataError(f"{path}: no frame has {key}. Found: {_keys_found(raw)}. Set data.{what}_key to the right one.")
 
@@ -184,11 +186,11 @@ def _finite(value: Any, shape: tuple[int, ...], what: str, where: str) -> NDArra
     try:
         array = np.asarray(value, dtype=float)
     except (TypeError, ValueError):
-        raise DataError(f"{where}: {what} are not numbers; label the frame again.") from None
+        raise DataError(f"{where}: {what}: not numbers; label the frame again.") from None
     if array.shape != shape:
-        raise DataError(f"{where}: {what} have shape {array.shape} where {shape} is needed; label the frame again.")
+        raise DataError(f"{where}: {what}: shape {array.shape} where {shape} is needed; label the frame again.")
     if not np.all(np.isfinite(array)):
-        raise DataError(f"{where}: {what} are NaN or infinite; label the frame again or take it out.")
+        raise DataError(f"{where}: {what}: NaN or infinite; label the frame again or take it out.")
     return array
 
 
@@ -206,7 +208,8 @@ def _check_geometry(atoms: Atoms, where: str) -> None:
         raise DataError(f"{where}: has no atoms; take it out.")
     if not (np.all(np.isfinite(atoms.positions)) and np.all(np.isfinite(atoms.cell.array))):
         raise DataError(f"{where}: positions or cell are NaN or infinite; take it out.")
-    if atoms.pbc.any() and abs(np.linalg.det(atoms.cell.complete().array)) < 1e-6:
+    flat = not atoms.cell.array[atoms.pbc].any(axis=1).all()
+    if atoms.pbc.any() and (flat or abs(np.linalg.det(atoms.cell.complete().array)) < 1e-6):
         raise DataError(f"{where}: is periodic but its cell has no volume; give it a Lattice.")
 
 

@@ -10,7 +10,7 @@ from ase.calculators.calculator import Calculator
 
 from ipip_ext import calculators
 from ipip_ext.backends import registry
-from ipip_ext.errors import ModelFileError
+from ipip_ext.errors import CalculatorError, ModelFileError
 from ipip_ext.potential import Potential
 
 
@@ -60,12 +60,22 @@ def load_any(model: str, device: str) -> Potential:
     path = Path(model)
     if path.is_dir():
         return load_potential(path, device)
-    if path.is_file() or path.suffix == ".model":
+    if path.is_file():
         return calculators.make({"mace": model}, device=device)
     try:
         entry = yaml.safe_load(model)
     except yaml.YAMLError:
         entry = model
-    if path.parent != Path() and not isinstance(entry, dict):
-        raise ModelFileError(f"{path}: no such file or folder.")
-    return calculators.make(entry, device=device)
+    if isinstance(entry, dict) or (isinstance(entry, str) and _names_a_calculator(entry)):
+        return calculators.make(entry, device=device)
+    raise ModelFileError(
+        f"{model}: no such file or folder; name a run folder, a .model file, or a calculator such as chgnet."
+    )
+
+
+def _names_a_calculator(entry: str) -> bool:
+    try:
+        calculators.parse(entry)
+    except CalculatorError:
+        return False
+    return True

@@ -5,6 +5,8 @@ Source: Cui et al., "Iterative Pretraining Framework for Interatomic Potentials"
 
 from __future__ import annotations
 
+from typing import Any
+
 from ipip_ext import calculators
 from ipip_ext.comparison import Contender, compare, run_baselines
 from ipip_ext.recipe import Recipe
@@ -25,9 +27,9 @@ STAGES = (
 
 def run(recipe: Recipe, work: Workspace) -> Done:
     """Run every iteration of `recipe`, reusing whatever `work` already holds; return the report."""
-    backend = {"backend": recipe.backend}
-    student = {"student": recipe.student}
-    teacher = {"teacher": calculators.identity(recipe.teacher)}
+    backend: dict[str, Any] = {"backend": recipe.backend}
+    student: dict[str, Any] = {"student": recipe.student}
+    teacher: dict[str, Any] = {"teacher": calculators.identity(recipe.teacher)}
 
     data = _prepare(recipe, work)
     task = {"train": data.train, "valid": data.valid}
@@ -47,13 +49,15 @@ def run(recipe: Recipe, work: Workspace) -> Done:
         finished.append((tuned, scores))
         if i + 1 == recipe.iterations or not _still_pays(recipe, finished):
             break
-        walked = work.do(sample, recipe.sample or recipe.explore, at=at, **now, starts=_starts(recipe, data), iteration=i)
+        walked = work.do(
+            sample, recipe.sample or recipe.explore, at=at, **now, starts=_starts(recipe, data), iteration=i
+        )
         chosen = work.do(select, recipe.select, at=at, **now, frames=walked.frames, old=pool.frames)
         pool = work.do(label, recipe.label, at=at, **now, **teacher, frames=chosen.frames, old=pool.frames)
         model = work.do(forget, recipe.forget, at=at, **now).model
 
     best = min(range(len(finished)), key=lambda i: _valid_error(finished[i][0]))
-    work.do(export, at=":model", **backend, model=finished[best][0].model, iteration=best)
+    work.do(export, at=":model", follows=True, **backend, model=finished[best][0].model, iteration=best)
     rounds = {
         f"iteration-{i}": Contender("iteration", f"iter-{i:02d}", {**backend, "model": tuned.model}, scores)
         for i, (tuned, scores) in enumerate(finished)

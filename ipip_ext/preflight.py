@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+from ase import Atoms
 
-from ipip_ext import calculators
+from ipip_ext import calculators, metrics
 from ipip_ext import frames as fr
 from ipip_ext.backends import registry
-from ipip_ext.dataset import Dataset, load_dataset
-from ipip_ext.errors import DataError, RecipeError, did_you_mean
-from ipip_ext.potential import Potential
+from ipip_ext.dataset import Dataset, check_apart, check_elements, load_dataset
+from ipip_ext.errors import DataError, RecipeError, UserError, did_you_mean
+from ipip_ext.potential import Array, FrameFailed, Potential, Prediction
 from ipip_ext.recipe import Explore, Recipe
 from ipip_ext.stages.speed import supercell
 
 _PROBES = 12
+_FREE = 6
+"""Energies left to compare once each element has its zero; fewer may agree by chance."""
 _TRAINING_STEP = 3.5
 """A training step in units of an evaluation of the same batch: forward, forces, and back through both."""
 
@@ -31,40 +37,91 @@ class Plan:
 
 def check(recipe: Recipe) -> tuple[Dataset, Potential]:
     """Raise a UserError for anything wrong with recipe, data or teacher; return what was loaded."""
-    backend = registry.backend(recipe.backend)
-    for group in recipe.forget.groups:
-        if group not in backend.group_names:
-            raise RecipeError(f"forget.groups: {group} is unknown.{did_you_mean(group, backend.group_names)}")
-    kinds = [baseline.kind for baseline in recipe.baselines]
-    if len(kinds) != len(set(kinds)):
-        raise RecipeError("baselines: each kind may stand once.")
-    calculators.check(recipe.teacher, recipe.folder)
+    check_names(recipe)
     data = load_dataset(recipe.data, recipe.explore.starts, recipe.seed)
     if recipe.sample is not None:
-        fr.read_structures(recipe.sample.starts)
-    supercell(data.starts, recipe.evaluate)
-    teacher = calculators.make(recipe.teacher, device=recipe.device, root=recipe.folder)
-    check_units(recipe, data, teacher)
+        own = fr.read_structures(recipe.sample.starts)
+        check_elements(recipe.sample.starts, own, recipe.data.train, data.train)
+        check_apart(recipe.sample.starts, own)
+    with _at(recipe.file):
+        supercell(data.starts, recipe.evaluate)
+    with _at(f"{recipe.file}: teacher"):
+        teacher = calculators.make(recipe.teacher, device=recipe.device, root=recipe.folder)
+    task = recipe.data
+    for path, frames in ((task.train, data.train), (task.valid, data.valid), (task.test, data.test)):
+        if path is not None:
+            check_units(path, frames, teacher)
     return data, teacher
 
 
-def check_units(recipe: Recipe, data: Dataset, teacher: Potential) -> None:
+def check_names(recipe: Recipe) -> None:
+    """Raise RecipeError or CalculatorError for a name in the recipe that nothing has; reads no data."""
+    known = registry.backend(recipe.backend).group_names
+    for group in recipe.forget.groups:
+        if group not in known:
+            raise RecipeError(f"{recipe.file}: forget.groups: {group} is unknown.{did_you_mean(group, known)}")
+    kinds = [baseline.kind for baseline in recipe.baselines]
+    for kind in kinds:
+        if kinds.count(kind) > 1:
+            raise RecipeError(f"{recipe.file}: baselines: {kind} stands more than once; each kind may stand once.")
+    with _at(f"{recipe.file}: teacher"):
+        calculators.check(recipe.teacher, recipe.folder)
+
+
+def check_units(path: Path, frames: Sequence[Atoms], teacher: Potential) -> None:
     """Raise DataError if labels are a constant times what the teacher says, far from 1.
 
     A teacher may be wrong by half, not by the 23 of kcal/mol or the 0.02 of hartree/bohr.
     """
-    some = data.train[:: max(1, len(data.train) // _PROBES)][:_PROBES]
-    predicted = np.concatenate([p.forces_eV_per_A.ravel() for p in teacher.compute(some)])
-    wanted = np.concatenate([frame.arrays[fr.FORCES].ravel() for frame in some])
-    if np.std(predicted) < 1e-6 or np.std(wanted) < 1e-6:
-        return
-    agree = float(np.corrcoef(predicted, wanted)[0, 1])
-    slope = float(predicted @ wanted / (predicted @ predicted))
-    if agree > 0.6 and not 1 / 6 < slope < 6:
+    some = frames[:: max(1, len(frames) // _PROBES)][:_PROBES]
+    try:
+        said = teacher.compute(some)
+    except FrameFailed as error:
         raise DataError(
-            f"{recipe.data.train}: forces are {slope:.3g} times what {calculators.describe(recipe.teacher)} gives;"
-            " that looks like another unit (kcal/mol/A: 23, hartree/bohr: 0.019). Convert them to eV/A."
+            f"{path}: frame {some[error.index].info[fr.ID]}: the teacher can't label it ({error.message});"
+            " take it out, or choose another teacher."
+        ) from None
+    labels = [fr.labels_of(frame) for frame in some]
+    slope = _slope(_forces(said), _forces(labels), agree=0.6)
+    if not 1 / 6 < slope < 6:
+        raise DataError(
+            f"{path}: forces are {slope:.3g} times what {teacher.name} gives; that looks like another unit"
+            " (kcal/mol/A: 23, hartree/bohr: 0.019). Convert them to eV/A."
         )
+    if len(some) - len(fr.elements(some)) < _FREE:
+        return
+    slope = _slope(_energies_above_zeros(some, said), _energies_above_zeros(some, labels), agree=0.9)
+    if not 1 / 6 < slope < 6:
+        raise DataError(
+            f"{path}: energies are {slope:.3g} times what {teacher.name} gives; that looks like another unit"
+            " (kcal/mol: 23, hartree: 0.037) or like energies per atom. Convert them to eV per cell."
+        )
+
+
+def _forces(predictions: Sequence[Prediction]) -> Array:
+    return np.concatenate([p.forces_eV_per_A.ravel() for p in predictions])
+
+
+def _energies_above_zeros(frames: Sequence[Atoms], predictions: Sequence[Prediction]) -> Array:
+    counts = fr.composition(frames, sorted(fr.elements(frames)))
+    energy = np.array([p.energy_eV for p in predictions])
+    return energy - counts @ metrics.fit_zeros(counts, energy)
+
+
+def _slope(said: Array, wanted: Array, *, agree: float) -> float:
+    """Return how many times larger `wanted` is; 1 where they correlate by less than `agree` and so tell nothing."""
+    if np.std(said) < 1e-6 or np.std(wanted) < 1e-6 or np.corrcoef(said, wanted)[0, 1] < agree:
+        return 1.0
+    return float(said @ wanted / (said @ said))
+
+
+@contextlib.contextmanager
+def _at(where: str) -> Iterator[None]:
+    """Say where in the recipe an error is."""
+    try:
+        yield
+    except UserError as error:
+        raise type(error)(f"{where}: {error}") from error
 
 
 def plan(recipe: Recipe, data: Dataset, teacher: Potential) -> Plan:

@@ -318,6 +318,11 @@ class Recipe(Section):
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     """auto takes a GPU where there is one."""
 
+    threads: PositiveInt | None = 1
+    """CPU threads of torch; null leaves the choice to torch. On the small graphs of a small MACE a second
+    thread gains a third on an idle machine, and loses tenfold on a busy one, where threads wait for each
+    other by spinning (docs/benchmarks.md)."""
+
     iterations: PositiveInt = 2
     """Rounds of pretrain, finetune, sample, label, forget."""
 
@@ -365,11 +370,17 @@ class Recipe(Section):
     """MLflow."""
 
     _folder: Path = PrivateAttr(default=Path())
+    _file: str = PrivateAttr(default="recipe")
 
     @property
     def folder(self) -> Path:
         """Folder of the recipe file, where relative paths and `python:` factories are looked for."""
         return self._folder
+
+    @property
+    def file(self) -> str:
+        """Name of the recipe file, as messages give it."""
+        return self._file
 
     @property
     def backend(self) -> str:

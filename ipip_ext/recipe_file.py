@@ -34,7 +34,10 @@ def parse_recipe(raw: dict[str, Any], *, where: str, root: Path) -> Recipe:
     student = raw.get("student", {})
     if not isinstance(student, dict):
         raise RecipeError(f"{where}: student: must be a section with keys such as hidden_irreps.")
-    config = registry.config_class(str(student.get("backend", "mace")))
+    try:
+        config = registry.config_class(str(student.get("backend", "mace")))
+    except RecipeError as error:
+        raise RecipeError(f"{where}: {error}") from None
     try:
         raw["student"] = config.model_validate(student)
     except ValidationError as error:
@@ -43,7 +46,7 @@ def parse_recipe(raw: dict[str, Any], *, where: str, root: Path) -> Recipe:
         recipe = Recipe.model_validate(raw)
     except ValidationError as error:
         raise explain(error, Recipe, where) from None
-    recipe._folder = root
+    recipe._folder, recipe._file = root, where
     return recipe
 
 
@@ -61,16 +64,21 @@ def json_schema() -> str:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
+    if path.is_dir():
+        raise RecipeError(f"{path}: is a folder; name the recipe file in it.")
     if not path.is_file():
         raise RecipeError(f"{path}: no such recipe; `ipip-mace init {path.name}` writes one.")
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"{path}: can't be read ({error.strerror}); check its permissions.") from None
     except UnicodeDecodeError:
         raise RecipeError(f"{path}: is not text; a recipe is a YAML file.") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}:" if mark else ""
-        raise RecipeError(f"{path}:{line} not YAML ({getattr(error, 'problem', error)}); check the indent.") from None
+        problem = getattr(error, "problem", None) or getattr(error, "reason", "unreadable")
+        raise RecipeError(f"{path}:{line} not YAML ({problem}); check the indent.") from None
     if not isinstance(raw, dict):
         raise RecipeError(f"{path}: holds no keys; `ipip-mace init` writes a recipe to start from.")
     return raw

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from ipip_ext.recipe import Recipe
 from ipip_ext.recipe_file import dump_recipe
 from ipip_ext.schema import flatten
 from ipip_ext.tracking import MlflowMirror
-from ipip_ext.workspace import Done, Workspace
+from ipip_ext.workspace import Done, Unfinished, Workspace
 
 RECIPE, EVENTS, LOG, TABLE = "recipe.yaml", "events.jsonl", "log.txt", "compare.csv"
 
@@ -40,12 +41,20 @@ def run(recipe: Recipe, folder: Path, redo: str | None = None, *, quiet: bool = 
     redo: name of a stage from which to start over.
     Raises UserError before anything is written if recipe, data, teacher or folder are not in order.
     """
-    recipe = recipe.model_copy(update={"device": resolve_device(recipe.device)})
+    recipe = on_this_machine(recipe)
     refuse_other(recipe, folder, redo)
     if not (folder / "prepare").exists() or redo == "prepare":
         preflight.check(recipe)
-    folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / RECIPE, dump_recipe(recipe))
+    else:
+        preflight.check_names(recipe)
+        _rehearse(recipe, folder, redo)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(folder / RECIPE, dump_recipe(recipe))
+    except OSError as error:
+        raise WorkspaceError(
+            f"{folder}: can't be written ({error.strerror}); use --workdir for another place."
+        ) from None
     bus = EventBus([JsonLines(folder / EVENTS), LogFile(folder / LOG)])
     if not quiet:
         bus.sinks.append(Console())
@@ -61,23 +70,37 @@ def run(recipe: Recipe, folder: Path, redo: str | None = None, *, quiet: bool = 
     return done
 
 
+def on_this_machine(recipe: Recipe) -> Recipe:
+    """Set torch's threads as the recipe says and return it with its device resolved."""
+    import torch
+
+    if recipe.threads is not None:
+        torch.set_num_threads(recipe.threads)
+    return recipe.model_copy(update={"device": resolve_device(recipe.device)})
+
+
 def resolve_device(wanted: str) -> str:
     """Return cpu, cuda or cuda:N; `auto` takes a GPU where there is one."""
     import torch
 
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if wanted.startswith("cuda") and not torch.cuda.is_available():
-        raise WorkspaceError(f"device: {wanted} is not there (torch sees no GPU); use auto or cpu.")
+        return "cuda" if count else "cpu"
+    if wanted not in ("cpu", *(f"cuda:{i}" for i in range(count)), *(["cuda"] if count else [])):
+        raise WorkspaceError(f"device: {wanted} is not there (torch sees {count or 'no'} GPUs); use auto or cpu.")
     return wanted
 
 
 def refuse_other(recipe: Recipe, folder: Path, redo: str | None) -> None:
     """Raise WorkspaceError if `folder` is no run folder, or belongs to a recipe that differs where it matters."""
-    if redo is not None and redo.rsplit("/", 1)[-1] not in loop.STAGES:
-        raise WorkspaceError(f"--redo {redo}: no such stage.{did_you_mean(redo, loop.STAGES)}")
+    if redo is not None and (stage := redo.rsplit("/", 1)[-1]) not in loop.STAGES:
+        raise WorkspaceError(f"--redo {redo}: no such stage.{did_you_mean(stage, loop.STAGES)}")
+    if folder.exists() and not folder.is_dir():
+        raise WorkspaceError(f"{folder}: is a file; name a folder with --workdir.")
     if not folder.exists() or not any(folder.iterdir()):
         return
+    if redo is not None and "/" in redo and not any((folder / name).exists() for name in (redo, f"{redo}.part")):
+        raise WorkspaceError(f"--redo {redo}: {folder} holds no such stage; `ipip-mace status {folder}` lists them.")
     for key, old, new in changes(recipe, folder):
         stage = _FIRST_STAGE[key.split(".")[0]]
         if redo is None or loop.STAGES.index(redo.rsplit("/", 1)[-1]) > loop.STAGES.index(stage):
@@ -104,6 +127,12 @@ def changes(recipe: Recipe, folder: Path) -> list[tuple[str, Any, Any]]:
         for key in sorted(old.keys() | new.keys())
         if key.split(".")[0] in _FIRST_STAGE and key not in _PATHS and old.get(key) != new.get(key)
     ]
+
+
+def _rehearse(recipe: Recipe, folder: Path, redo: str | None) -> None:
+    """Raise WorkspaceError for whatever the run would refuse to reuse, while nothing is written yet."""
+    with contextlib.suppress(Unfinished):
+        loop.run(recipe, Workspace(folder, EventBus([]), recipe.seed, recipe.device, redo, rehearsal=True))
 
 
 def _identity(recipe: Recipe) -> dict[str, Any]:

@@ -19,16 +19,16 @@ class Section(BaseModel):
 def explain(error: ValidationError, model: type[BaseModel], where: str) -> RecipeError:
     """Turn pydantic's first error into one line: file, key, what, remedy."""
     first = error.errors()[0]
-    path = [part for part in first["loc"] if not _is_tag(part)]
+    path, holders = _locate(model, first["loc"])
     key = ".".join(str(part) for part in path)
     if first["type"] == "extra_forbidden":
-        hint = did_you_mean(str(path[-1]), _known_keys(model, path[:-1]))
+        hint = did_you_mean(str(path[-1]), {name for section in holders for name in section.model_fields})
         return RecipeError(f"{where}: {key} is unknown.{hint}")
     if first["type"] == "missing":
         return RecipeError(f"{where}: {key} is missing; add it.")
     shown = f", not {first['input']!r}" if _is_short(first["input"]) else ""
-    message = str(first["msg"]).removeprefix("Value error, ")
-    return RecipeError(f"{where}: {key or 'recipe'}: {message}{shown}.")
+    message = _PLAINER.get(first["type"]) or str(first["msg"]).removeprefix("Value error, ")
+    return RecipeError(f"{where}: {key or 'recipe'}: {message.replace('Input should', 'must')}{shown}.")
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -43,31 +43,42 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _is_tag(part: int | str) -> bool:
-    # pydantic names the branch of a union in `loc`: a class or a function, no key of ours
-    return isinstance(part, str) and (part[:1].isupper() or "[" in part or part in _TAGS)
+_PLAINER = {
+    "model_type": "must be a section of key: value",
+    "model_attributes_type": "must be a section of key: value",
+    "tuple_type": "must be a list, such as [a, b]",
+    "path_type": "must be a path",
+    "float_parsing": "must be a valid number",
+    "int_parsing": "must be a valid integer",
+    "bool_parsing": "must be true or false",
+}
+"""pydantic's words where they speak of Python."""
 
-
-_TAGS = frozenset({"str", "bool", "int", "float", "list", "dict", "constrained-str"})
+_BRANCHES = frozenset({"str", "bool", "int", "float", "list", "dict", "constrained-int", "constrained-str"})
+"""What pydantic calls branches of a union in `loc`, besides names with a bracket."""
 
 
 def _is_short(value: object) -> bool:
-    return isinstance(value, str | int | float | bool) and len(repr(value)) < 60
+    return isinstance(value, str | int | float | bool | list | None) and len(repr(value)) < 60
 
 
-def _known_keys(model: type[BaseModel], path: list[int | str]) -> set[str]:
-    """Return the keys of the section at `path` inside `model`; of all sections if unsure."""
-    here: set[type[BaseModel]] = {model}
-    for part in path:
-        if isinstance(part, int):
+def _locate(model: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[list[int | str], set[type[BaseModel]]]:
+    """Return the keys of `loc`, without the branches of unions, and the sections that may hold the last one."""
+    path: list[int | str] = []
+    holders = inner = {model}
+    for part in loc:
+        if not inner and isinstance(part, str) and ("[" in part or part in _BRANCHES):
             continue
-        here = {
-            inner
-            for section in here
-            if part in section.model_fields
-            for inner in _models_in(section.model_fields[part].annotation)
-        }
-    return {name for section in (here or {model}) for name in section.model_fields}
+        of_kind = {s for s in inner if "kind" in s.model_fields and s.model_fields["kind"].default == part}
+        if of_kind and path and isinstance(path[-1], int):
+            inner = of_kind
+            continue
+        path.append(part)
+        if isinstance(part, str):
+            holders = inner or holders
+            fields = [section.model_fields[part] for section in inner if part in section.model_fields]
+            inner = {found for field in fields for found in _models_in(field.annotation)}
+    return path, holders
 
 
 def _models_in(annotation: Any) -> set[type[BaseModel]]:

@@ -26,15 +26,15 @@ def describe(folder: Path) -> str:
 
 
 def _finished(stage: Path, folder: Path) -> str:
-    record = read_record(stage)
+    record = read_record(stage, str(stage.relative_to(folder)))
     said = ", ".join(f"{key} {_short(value)}" for key, value in record["values"].items() if _short(value))
-    return f"done      {stage.relative_to(folder)!s:28s} {record['wall_s']:8.0f} s  {said}"
+    return f"done      {stage.relative_to(folder)!s:28s} {record.get('wall_s', 0.0):8.0f} s  {said}"
 
 
 def _under_way(path: Path, folder: Path) -> str:
     try:
         name = json.loads(path.read_text(encoding="utf-8"))["stage"]
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, TypeError):
         name = str(path.parent.relative_to(folder))
     return f"under way {name}"
 

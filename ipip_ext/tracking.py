@@ -251,7 +251,9 @@ def _connect(uri: str) -> Any:
 
     for noisy in ("mlflow.store.db.utils", "alembic", "urllib3.connectionpool"):
         logging.getLogger(noisy).setLevel(logging.ERROR)  # what fails is raised, and said once
-    return MlflowClient(tracking_uri=uri)
+    file = sqlite_file(uri)
+    # absolute, because MLflow keeps a store by its URI, and a process may change its working directory
+    return MlflowClient(tracking_uri=f"sqlite:///{file}" if file and "?" not in uri else uri)
 
 
 def _experiment_id(client: Any, tracking: Tracking) -> str:

@@ -73,9 +73,17 @@ class Done:
         raise AttributeError(f"stage {record['stage']} has no output {name}")
 
 
+class Unfinished(Exception):
+    """A rehearsal met a stage that is still to be computed."""
+
+
 @dataclass
 class Workspace:
-    """`runs/<name>/`. redo: name of a stage from which everything is computed anew."""
+    """`runs/<name>/`.
+
+    redo: name of a stage from which everything is computed anew.
+    rehearsal: write nothing; check what would be reused and raise Unfinished at the first stage to compute.
+    """
 
     root: Path
     bus: EventBus
@@ -83,12 +91,17 @@ class Workspace:
     device: str = "cpu"
     redo: str | None = None
     home: Path = Path()
+    rehearsal: bool = False
     _redoing: bool = field(default=False, init=False)
 
-    def do(self, stage: Callable[..., dict[str, Any]], params: Any = None, *, at: str = "", **inputs: Any) -> Done:
+    def do(
+        self, stage: Callable[..., dict[str, Any]], params: Any = None, *, at: str = "", follows: bool = False,
+        **inputs: Any,
+    ) -> Done:  # fmt: skip
         """Return the finished stage `stage`, computing it unless it stands already.
 
         at: folder within the run folder; the function's name is the last part unless `at` ends with ':name'.
+        follows: for a stage that only sums up: made anew, not refused, where parameters or inputs have changed.
         inputs: Paths are recorded by content; everything else by value.
         Raises WorkspaceError if the folder holds this stage with other parameters or inputs.
         """
@@ -97,6 +110,8 @@ class Workspace:
         folder = self.root / name
         wanted = _fingerprint(name, params, inputs, derive(self.seed, name))
         self._start_over_if_asked(name, folder)
+        if follows:
+            self._drop_if_other(folder, wanted)
         if folder.exists():
             return self._reuse(name, folder, wanted)
         return self._compute(stage, params, inputs, folder, wanted)
@@ -105,11 +120,24 @@ class Workspace:
         if self.redo in (name, name.rsplit("/", 1)[-1]):
             self._redoing = True
         if self._redoing:
-            for old in (folder, _part(folder)):
-                shutil.rmtree(old, ignore_errors=True)
+            self._drop(folder, _part(folder))
+
+    def _drop_if_other(self, folder: Path, wanted: dict[str, Any]) -> None:
+        if folder.exists() and _differences(read_record(folder, wanted["stage"])["fingerprint"], wanted):
+            self._drop(folder, _part(folder))
+        elif (_part(folder) / PART_RECORD).exists() and _differences(
+            _read_part(_part(folder), wanted["stage"]), wanted
+        ):
+            self._drop(_part(folder))
+
+    def _drop(self, *folders: Path) -> None:
+        if self.rehearsal:
+            raise Unfinished
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _reuse(self, name: str, folder: Path, wanted: dict[str, Any]) -> Done:
-        record = read_record(folder)
+        record = read_record(folder, name)
         _refuse_if_other(folder, record["fingerprint"], wanted)
         for output, entry in record["outputs"].items():
             if not (folder / entry["file"]).exists() or provenance.sha256(folder / entry["file"]) != entry["sha256"]:
@@ -117,7 +145,8 @@ class Workspace:
                     f"{folder / entry['file']}: output {output} is missing or was changed;"
                     f" start over with --redo {name}."
                 )
-        _warn_if_versions_differ(name, record)
+        if not self.rehearsal:
+            _warn_if_versions_differ(name, record)
         self.bus.emit(Event("stage", "reused", stage=name))
         return Done(folder, record)
 
@@ -125,6 +154,9 @@ class Workspace:
         self, stage: Callable[..., dict[str, Any]], params: Any, inputs: Mapping[str, Any],
         folder: Path, wanted: dict[str, Any],
     ) -> Done:  # fmt: skip
+        if self.rehearsal:
+            _check_part(_part(folder), wanted)
+            raise Unfinished
         part = _open_part(folder, wanted)
         name = wanted["stage"]
         self.bus.emit(Event("stage", "started", stage=name))
@@ -140,8 +172,8 @@ class Workspace:
         return Done(folder, record)
 
 
-def read_record(folder: Path) -> dict[str, Any]:
-    """Return a finished stage's record. Raises WorkspaceError if it is missing or broken."""
+def read_record(folder: Path, name: str) -> dict[str, Any]:
+    """Return the record of the finished stage `name`. Raises WorkspaceError if it is missing or broken."""
     path = folder / RECORD
     try:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -149,9 +181,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, TypeError):
         missing = {"readable JSON"}
     if missing:
-        raise WorkspaceError(
-            f"{path}: is corrupt (no {', '.join(sorted(missing))}); start over with --redo {folder.name}."
-        )
+        raise WorkspaceError(f"{path}: is corrupt (no {', '.join(sorted(missing))}); start over with --redo {name}.")
     return record
 
 
@@ -177,7 +207,10 @@ def _plain(value: Any) -> Any:
 
 def _content(value: Any) -> Any:
     if isinstance(value, Path):
-        return f"sha256:{provenance.sha256(value)}"
+        try:
+            return f"sha256:{provenance.sha256(value)}"
+        except OSError as error:
+            raise WorkspaceError(f"{value}: can't be read ({error.strerror}); put it back.") from None
     if isinstance(value, list | tuple):
         return [_content(item) for item in value]
     if isinstance(value, Mapping):
@@ -186,29 +219,48 @@ def _content(value: Any) -> Any:
 
 
 def _refuse_if_other(folder: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    old, new = flatten(json.loads(json.dumps(found))), flatten(json.loads(json.dumps(wanted)))
-    differ = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+    differ = _differences(found, wanted)
     if differ:
-        key = differ[0]
+        key, (old, new) = next(iter(differ.items()))
         more = f" (and {len(differ) - 1} more)" if len(differ) > 1 else ""
         raise WorkspaceError(
-            f"{folder}: was made with {key} = {old.get(key)!r}, now it is {new.get(key)!r}{more};"
+            f"{folder}: was made with {key} = {old!r}, now it is {new!r}{more};"
             f" give the recipe another name, or start over with --redo {wanted['stage']}."
         )
+
+
+def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    old, new = flatten(json.loads(json.dumps(found))), flatten(json.loads(json.dumps(wanted)))
+    return {
+        key: (old.get(key), new.get(key)) for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)
+    }
 
 
 def _part(folder: Path) -> Path:
     return folder.with_name(folder.name + ".part")
 
 
+def _read_part(part: Path, name: str) -> dict[str, Any]:
+    try:
+        found = json.loads((part / PART_RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = None
+    if not isinstance(found, dict):
+        raise WorkspaceError(f"{part / PART_RECORD}: is corrupt; start over with --redo {name}.")
+    return found
+
+
+def _check_part(part: Path, wanted: dict[str, Any]) -> bool:
+    """Return whether an earlier attempt can go on in `part`; raise WorkspaceError if it was another's."""
+    if not (part / PART_RECORD).exists():
+        return False
+    _refuse_if_other(part, _read_part(part, wanted["stage"]), wanted)
+    return True
+
+
 def _open_part(folder: Path, wanted: dict[str, Any]) -> Path:
     part = _part(folder)
-    if (part / PART_RECORD).exists():
-        try:
-            found = json.loads((part / PART_RECORD).read_text(encoding="utf-8"))
-        except ValueError:
-            raise WorkspaceError(f"{part / PART_RECORD}: is corrupt; start over with --redo {folder.name}.") from None
-        _refuse_if_other(part, found, wanted)
+    if _check_part(part, wanted):
         return part
     shutil.rmtree(part, ignore_errors=True)  # a kill before part.json: nothing in it can be trusted
     part.mkdir(parents=True)

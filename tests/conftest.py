@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -11,11 +12,13 @@ import yaml
 from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
+from click.testing import CliRunner
 
 from ipip_ext import frames as fr
 from ipip_ext.potential import Prediction
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # for tensors this small, threads only wait for each other
 
 
 def cell(seed: int, amplitude_A: float = 0.12) -> Atoms:
@@ -33,16 +36,35 @@ def label(atoms: Atoms, **info: object) -> Atoms:
     return frame
 
 
-@pytest.fixture(scope="session")
-def alloy_data(tmp_path_factory) -> Path:
-    """A folder with train, test and starts; test holds a start that train lacks."""
-    folder = tmp_path_factory.mktemp("alloy")
+def write_alloy(folder: Path) -> Path:
+    """Write train, test and starts into `folder`; test holds a start that train lacks."""
     fr.write_frames(folder / "train.extxyz", [label(cell(i), start=f"s{i % 2}") for i in range(16)])
     fr.write_frames(folder / "test.extxyz", [label(cell(100 + i, 0.2), start=f"s{i % 3}") for i in range(6)])
     starts = [cell(i, 0.01) for i in range(2)]
     for index, atoms in enumerate(starts):
         atoms.info["name"] = f"s{index}"
     fr.write_frames(folder / "starts.extxyz", starts)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def alloy_data(tmp_path_factory) -> Path:
+    """A folder with train, test and starts."""
+    return write_alloy(tmp_path_factory.mktemp("alloy"))
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory) -> Path:
+    """A folder with recipe.yaml, its data/, runs/tiny and mlflow.db. Copy it before you change anything."""
+    from ipip_ext.cli import main
+
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "data").mkdir()
+    write_alloy(folder / "data")
+    write_recipe(folder, Path("data"))
+    with contextlib.chdir(folder):
+        done = CliRunner().invoke(main, ["run", "recipe.yaml"], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
     return folder
 
 

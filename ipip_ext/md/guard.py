@@ -81,8 +81,8 @@ def closest_approach(atoms: Atoms, below: float) -> float:
 
 def _quick(stack: Stack, index: int, limit: float, force: float, md_step: int) -> Stop | None:
     replica = stack.replicas[index]
-    numbers = (stack.forces[stack.rows[index]], stack.atoms.positions[stack.rows[index]], stack.energies_eV[index])
-    if not all(np.isfinite(values).all() for values in numbers):
+    rows = stack.rows[index]
+    if not np.isfinite(np.sum(stack.forces[rows]) + np.sum(stack.atoms.positions[rows]) + stack.energies_eV[index]):
         return _stop(replica, md_step, "non_finite", "energy, forces or positions are not finite")
     if force > limit:
         told = f"the force on an atom is {force:.1f} eV/A (limit {limit:g})"

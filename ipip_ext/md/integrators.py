@@ -50,7 +50,7 @@ def stepper(
     def step() -> None:
         dynamics.step(stack.forces)
         if stack.failures:
-            raise StageFailed(f"{potential.name}: {stack.failures[0]}")
+            raise StageFailed(f"MD step failed: {stack.failures[0]}")
 
     return step
 

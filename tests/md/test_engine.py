@@ -68,7 +68,7 @@ class Pulls:
     def __init__(self, odd, after=5, beyond=50.0):
         self.odd, self.after, self.beyond, self.calls = odd, after, beyond, 0
 
-    def compute(self, frames, *, stress=False):
+    def compute(self, frames, **_options):
         self.calls += 1
         return [self.one(i, atoms) for i, atoms in enumerate(frames)]
 
@@ -116,7 +116,7 @@ def test_stacked_nve_is_bitwise_serial_ase(tmp_path):
 class Fresh(EMT):
     """EMT whose neighbour list holds no memory of the frame before."""
 
-    def calculate(self, atoms=None, properties=("energy",), system_changes=()):
+    def calculate(self, atoms=None, properties=("energy",), _system_changes=()):
         super().calculate(atoms, list(properties), ["positions", "numbers", "cell", "pbc"])
 
 
@@ -184,7 +184,7 @@ class Springs:
     def __init__(self, places, adrift):
         self.places, self.adrift = places, adrift
 
-    def compute(self, frames, *, stress=False):
+    def compute(self, frames, **_options):
         return [self.one(atoms.positions - self.places) for atoms in frames]
 
     def one(self, away):
@@ -298,7 +298,7 @@ def test_guard_distance_before_a_frame_is_kept(tmp_path):
     explore = explore.model_copy(update={"guard": Guard(max_temperature_factor=1e12, check_every=7)})
 
     class Attracts(Pulls):
-        def one(self, index, atoms):
+        def one(self, _index, atoms):
             pull = np.sign(atoms.positions[1, 0] - atoms.positions[0, 0])
             return Prediction(0.0, np.array([[pull, 0, 0], [-pull, 0, 0]]))
 
@@ -332,7 +332,7 @@ def test_replicas_broken_from_the_start_stop_at_step_0_and_end_the_chunk(tmp_pat
 class Never:
     name, n_parameters, batched = "emt", None, False
 
-    def compute(self, frames, *, stress=False):
+    def compute(self, _frames, **_options):
         raise AssertionError("nothing is left to compute")
 
 
@@ -401,7 +401,7 @@ def test_stepper_moves_and_says_what_failed():
     step()
     assert calls.calls == 3
     broken = md.stepper(emt(), bulk("Fe", cubic=True))
-    with pytest.raises(StageFailed, match="emt: emt: NotImplementedError"):
+    with pytest.raises(StageFailed, match="MD step failed: emt: NotImplementedError"):
         broken()
 
 

@@ -69,6 +69,6 @@ def load_checkpoint(path: Path, device: str) -> dict[str, Any] | None:
         found: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # noqa: BLE001 - torch raises whatever its unpickler meets
         raise ModelFileError(
-            f"{path}: is corrupt ({type(error).__name__}); start over with --redo {path.parents[1].name.split('.')[0]}."
+            f"{path}: is corrupt ({type(error).__name__}); delete it, and this training starts anew."
         ) from None
     return found

@@ -59,7 +59,9 @@ def load_native(path: Path, device: str) -> torch.nn.Module:
     try:
         module = torch.load(path, map_location=device, weights_only=False)
     except Exception as error:  # noqa: BLE001 - torch raises whatever its unpickler meets
-        raise ModelFileError(f"{path}: can't be read as a model ({type(error).__name__}).") from None
+        raise ModelFileError(
+            f"{path}: can't be read as a model ({type(error).__name__}); name one that MACE saved."
+        ) from None
     if not isinstance(module, torch.nn.Module) or not hasattr(module, "atomic_energies_fn"):
         raise ModelFileError(f"{path}: holds no MACE model; name a .model file that MACE saved.")
     return module
