@@ -98,6 +98,10 @@ def finished(tmp_path, finished_run, monkeypatch) -> Path:
         ("baselines", [{"kind": "scrath"}], ("baselines.0", "scrath", "'scratch', 'teacher'")),
         ("baselines", [{"kind": "teacher"}, {"kind": "scratch", "fits": {}}],
          ("baselines.1.fits is unknown", "Did you mean fit?")),
+        ("Name", "x", ("Name is unknown", "Did you mean name?")),
+        ("list", [1], ("list is unknown",)),
+        ("student__MLP_irreps", "4x1o", ("student: MLP_irreps", "must be scalars", "not '4x1o'")),
+        ("data__e0s", {"Cu": "low"}, ("data.e0s",)),
         ("finetune__lr", "fast", ("finetune.lr", "valid number", "not 'fast'")),
         ("finetune__lr", -0.01, ("finetune.lr", "greater than 0", "not -0.01")),
         ("finetune__lr", [0.1, 0.2], ("finetune.lr", "valid number")),
@@ -166,6 +170,14 @@ def test_a_file_that_is_no_recipe(here, command, content, words):
 def test_a_recipe_that_is_not_there_or_a_folder(task, command):
     assert_refused(("nowhere.yaml: no such recipe", "ipip-mace init"), command, "nowhere.yaml")
     assert_refused(("data: is a folder", "name the recipe"), command, "data")
+
+
+def test_a_recipe_that_may_not_be_read(task, command, monkeypatch):
+    def no(*args: object, **kwargs: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", no)
+    assert_refused(("recipe.yaml: can't be read (Permission denied)", "permissions"), command, "recipe.yaml")
 
 
 @pytest.mark.parametrize(

@@ -211,6 +211,15 @@ def test_redo_starts_over_from_a_stage(finished):
     assert yaml.safe_load((RUN / "recipe.yaml").read_text())["finetune"]["lr"] == 0.004
 
 
+def test_redo_mends_what_was_damaged(finished):
+    table = (RUN / "compare.csv").read_bytes()
+    (RUN / "report/compare.csv").write_text("")
+    assert "--redo report" in CliRunner().invoke(main, ["run", "recipe.yaml"]).stderr
+    cli("run", "recipe.yaml", "--redo", "report")
+    assert computed() == ["report"]
+    assert (RUN / "compare.csv").read_bytes() == table
+
+
 def test_workdir_and_offline_tracking(tmp_path, finished_run, monkeypatch):
     """What a run without tracking holds reaches a store later, once."""
     shutil.copytree(finished_run / "runs/tiny", tmp_path / "elsewhere/run")
