@@ -53,7 +53,7 @@ class ChgnetPotential:
         return cls(model, name, device)
 
     def compute(self, frames: Sequence[Atoms], *, stress: bool = False) -> list[Prediction]:
-        """Return energies and forces; stress costs 40 % more. Raises FrameFailed for a frame without a graph."""
+        """Return energies and forces; stress costs half again. Raises FrameFailed for a frame without a graph."""
         graphs = [self._graph(index, atoms, stress) for index, atoms in enumerate(frames)]
         task = "efs" if stress else "ef"
         results: list[Prediction] = []

@@ -79,7 +79,8 @@ class Console:
 
 def _sentence(event: Event) -> str:
     where = f"{event.stage}: " if event.stage else ""
-    return _SENTENCES.get(event.kind, lambda e: where + e.name)(event)
+    known = _SENTENCES.get(event.kind)
+    return known(event) if known is not None else where + event.name
 
 
 def _stage(event: Event) -> str:

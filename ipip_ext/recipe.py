@@ -87,7 +87,7 @@ class Guard(Section):
     """When a replica is stopped. The frames from before are kept."""
 
     check_every: PositiveInt = 5
-    """MD steps between checks."""
+    """MD steps between checks of distances, temperature and energy; forces are looked at after every step."""
 
     max_force_eV_per_A: PositiveFloat = 60.0
     """Largest force on one atom."""

@@ -4,16 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 from ase import Atoms
-from ase.data import covalent_radii
-from ase.neighborlist import neighbor_list
 from numpy.typing import NDArray
 
-
-def closest_approach(atoms: Atoms) -> float:
-    """Return the smallest distance of two atoms over the sum of their covalent radii; inf if none is near."""
-    cutoffs = covalent_radii[atoms.numbers]
-    i, j, d = neighbor_list("ijd", atoms, cutoff=list(cutoffs))
-    return float(np.min(d / (cutoffs[i] + cutoffs[j]), initial=np.inf))
+from ipip_ext.geometry import closest_approach
 
 
 def is_physical(atoms: Atoms, forces: NDArray[np.float64], min_distance_factor: float, max_force: float) -> str | None:
@@ -22,7 +15,7 @@ def is_physical(atoms: Atoms, forces: NDArray[np.float64], min_distance_factor: 
         return "non_finite"
     if np.linalg.norm(forces, axis=1).max() > max_force:
         return "force"
-    if closest_approach(atoms) < min_distance_factor:
+    if closest_approach(atoms, min_distance_factor) < min_distance_factor:
         return "distance"
     return None
 

@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "ipip_ext"
 ORDER = [
     ["errors", "potential", "seeds", "units", "provenance", "__init__"],
-    ["schema"],
+    ["schema", "compute", "geometry"],
     ["backends.registry", "backends.mace.config", "events"],
     ["recipe"],
     ["recipe_file", "recipe_docs", "frames", "workspace", "select", "tracking_store"],

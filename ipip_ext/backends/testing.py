@@ -136,6 +136,7 @@ class BackendConformance:
         atoms.calc = self.backend.calculator(model, "cpu")
         assert atoms.get_potential_energy() == pytest.approx(expected.energy_eV)
         assert np.allclose(atoms.get_forces(), expected.forces_eV_per_A)
+        assert expected.stress_eV_per_A3 is not None
         assert np.allclose(atoms.get_stress(voigt=False), expected.stress_eV_per_A3)
 
     def test_descriptors_are_invariant_and_tell_frames_apart(self, model: Model) -> None:

@@ -7,14 +7,11 @@ and before every kept frame.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
-from ase import Atoms
-from ase.data import covalent_radii
-from matscipy.neighbours import neighbour_list
 
+from ipip_ext.geometry import closest_approach
 from ipip_ext.md.replicas import Replica
 from ipip_ext.md.stacked import Stack
 from ipip_ext.recipe import Explore
@@ -60,23 +57,6 @@ def find_stops(stack: Stack, settings: Explore, md_step: int, thorough: bool) ->
         if stop is not None:
             stops[index] = stop
     return stops
-
-
-def closest_approach(atoms: Atoms, below: float) -> float:
-    """Return the smallest distance in units of the sum of covalent radii, or inf if none is below `below`.
-
-    Periodic images count, an atom's own too.
-    """
-    radii = covalent_radii[atoms.numbers]
-    i, j, distances = neighbour_list(
-        "ijd",
-        positions=atoms.positions,
-        cell=atoms.cell.complete().array,
-        pbc=atoms.pbc,
-        cutoff=2 * float(radii.max()) * below,
-    )
-    closest = float((distances / (radii[i] + radii[j])).min()) if len(i) else math.inf
-    return closest if closest < below else math.inf
 
 
 def _quick(stack: Stack, index: int, limit: float, force: float, md_step: int) -> Stop | None:

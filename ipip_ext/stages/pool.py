@@ -14,6 +14,7 @@ from ipip_ext import calculators
 from ipip_ext import frames as fr
 from ipip_ext import select as choose
 from ipip_ext.backends import registry
+from ipip_ext.compute import compute_each
 from ipip_ext.potential import Potential
 from ipip_ext.recipe import Forget, Label, Select
 from ipip_ext.workspace import Context
@@ -60,7 +61,8 @@ def label(
     kept = sorted(np.random.default_rng(ctx.seed).permutation(len(pool))[: round(share * len(pool))])
     fr.write_frames(ctx.folder / "pool.extxyz", [*fresh, *(pool[i] for i in kept)])
     ctx.note(f"pool: {len(fresh)} new frames labelled by {source}, {len(kept)} of {len(pool)} old ones retained")
-    return {"frames": ctx.folder / "pool.extxyz", "n_new": len(fresh), "n_retained": len(kept)}
+    failed = len(chosen) - len(fresh)
+    return {"frames": ctx.folder / "pool.extxyz", "n_new": len(fresh), "n_retained": len(kept), "n_failed": failed}
 
 
 def forget(ctx: Context, settings: Forget, *, model: Path, backend: str) -> dict[str, Any]:
@@ -72,11 +74,16 @@ def forget(ctx: Context, settings: Forget, *, model: Path, backend: str) -> dict
 
 
 def _label(ctx: Context, frames: Sequence[Atoms], potential: Potential, source: str) -> list[Atoms]:
+    """Label all frames; one that the potential can't compute is left out and told of."""
     done: list[Atoms] = []
     for start in range(0, len(frames), _AT_ONCE):
         batch = frames[start : start + _AT_ONCE]
-        done += [fr.labelled(f, p, source) for f, p in zip(batch, potential.compute(batch), strict=True)]
-        ctx.progress(len(done) / len(frames), f"{len(done)}/{len(frames)} frames labelled by {source}")
+        predictions, failures = compute_each(potential, batch)
+        for index, why in failures.items():
+            ctx.note(f"no label for frame {batch[index].info[fr.ID]}: {why}")
+        pairs = enumerate(zip(batch, predictions, strict=True))
+        done += [fr.labelled(frame, label, source) for index, (frame, label) in pairs if index not in failures]
+        ctx.progress((start + len(batch)) / len(frames), f"{start + len(batch)}/{len(frames)} frames, {source}")
     return done
 
 

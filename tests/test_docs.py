@@ -1,0 +1,72 @@
+"""What README and docs show works as shown."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from ipip_ext.cli import main
+from ipip_ext.recipe_file import parse_recipe
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(language: str) -> list[tuple[str, str]]:
+    found = []
+    for page in PAGES:
+        for number, body in enumerate(re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL)):
+            found.append((f"{page.name}-{number}", body))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("where", "code"), blocks("python"), ids=lambda value: value if "\n" not in value else "")
+def test_python_blocks_run(where, code, finished_run, tmp_path, monkeypatch):
+    """The finished tiny run stands in for the runs that the pages name."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    for name in re.findall(r"runs/([\w.-]+)", code):
+        link = tmp_path / "runs" / name
+        if not link.exists():
+            link.symlink_to(finished_run / "runs" / "tiny")
+    (tmp_path / "my-structure.extxyz").write_text((finished_run / "data" / "starts.extxyz").read_text())
+    exec(compile(code, where, "exec"), {"__name__": "__main__"})  # noqa: S102
+
+
+@pytest.mark.parametrize(("where", "text"), blocks("yaml"), ids=lambda value: value if "\n" not in value else "")
+def test_yaml_blocks_are_recipes(where, text):
+    recipe = parse_recipe(yaml.safe_load(text), where=where, root=ROOT)
+    assert recipe.name
+
+
+@pytest.mark.parametrize(("where", "text"), blocks("bash"), ids=lambda value: value if "\n" not in value else "")
+def test_commands_shown_exist(where, text):
+    for line in text.splitlines():
+        words = line.split("#")[0].split()
+        if not words:
+            continue
+        if words[0] == "ipip-mace":
+            assert words[1] in main.commands, line
+            known = {option for param in main.commands[words[1]].params for option in param.opts}
+            assert all(word.split("=")[0] in known for word in words[2:] if word.startswith("--")), line
+        elif words[0].startswith("scripts/"):
+            assert (ROOT / words[0]).is_file(), line
+
+
+def test_links_lead_somewhere():
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text()):
+            if not target.startswith("http"):
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_every_command_has_help():
+    for name in main.commands:
+        result = CliRunner().invoke(main, [name, "--help"])
+        assert result.exit_code == 0
+        assert main.commands[name].help
