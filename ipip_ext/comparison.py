@@ -45,7 +45,7 @@ def run_baselines(
         else:
             name, align = f"teacher ({calculators.describe(recipe.teacher)})", task["train"]
             model = {"calculator": calculators.identity(recipe.teacher)}
-        scores = work.do(evaluate, recipe.evaluate, at=at, model=model, **exam, align=align)
+        scores = work.do(evaluate, at=at, model=model, **exam, align=align)
         found[name] = Contender("baseline", at, model, scores, aligned=align is not None)
     return found
 

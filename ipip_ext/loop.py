@@ -33,7 +33,8 @@ def run(recipe: Recipe, work: Workspace) -> Done:
 
     data = _prepare(recipe, work)
     task = {"train": data.train, "valid": data.valid}
-    exam = {"test": data.test, "ood": recipe.data.ood.model_dump() if recipe.data.ood else None}
+    ood = recipe.data.ood.model_dump() if recipe.data.ood else None
+    exam = {"test": data.test, "ood": ood, "batch_size": recipe.evaluate.batch_size}
     pool = work.do(explore, recipe.explore, **teacher, starts=data.starts)
 
     finished: list[tuple[Done, Done]] = []
@@ -45,7 +46,7 @@ def run(recipe: Recipe, work: Workspace) -> Done:
         )  # fmt: skip
         tuned = work.do(finetune, recipe.finetune, at=at, **student, model=pretrained.model, **task, pool=pool.frames)
         now = {**backend, "model": tuned.model}
-        scores = work.do(evaluate, recipe.evaluate, at=at, model=now, **exam, align=None)
+        scores = work.do(evaluate, at=at, model=now, **exam, align=None)
         finished.append((tuned, scores))
         if i + 1 == recipe.iterations or not _still_pays(recipe, finished):
             break
@@ -83,7 +84,7 @@ def _starts(recipe: Recipe, data: Done) -> object:
 
 def _still_pays(recipe: Recipe, finished: list[tuple[Done, Done]]) -> bool:
     """Whether the last iteration lowered the validation force error enough to go on."""
-    if len(finished) < 2:
+    if len(finished) < 2 or recipe.min_improvement is None:
         return True
     before, now = (_valid_error(tuned) for tuned, _ in finished[-2:])
     return now < before * (1 - recipe.min_improvement)

@@ -326,8 +326,8 @@ class Recipe(Section):
     iterations: PositiveInt = 2
     """Rounds of pretrain, finetune, sample, label, forget."""
 
-    min_improvement: Share = 0.01
-    """Stop early when an iteration lowers the validation force error by less than this share."""
+    min_improvement: Share | None = 0.01
+    """Stop early when an iteration lowers the validation force error by less than this share; null: never."""
 
     data: Data
     """The task's labels."""

@@ -63,13 +63,28 @@ def json_schema() -> str:
     return json.dumps(schema, indent=2)
 
 
+class _Strict(yaml.SafeLoader):
+    """A SafeLoader that refuses a key that stands twice, where YAML would silently take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Build a mapping; raises ConstructorError with the line of the second key."""
+        seen = set()
+        for key_node, _ in node.value:
+            if key_node.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key_node.value} stands twice", key_node.start_mark
+                )
+            seen.add(key_node.value)
+        return super().construct_mapping(node, deep)
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     if path.is_dir():
         raise RecipeError(f"{path}: is a folder; name the recipe file in it.")
     if not path.is_file():
         raise RecipeError(f"{path}: no such recipe; `ipip-mace init {path.name}` writes one.")
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Strict)  # noqa: S506 - a SafeLoader
     except OSError as error:
         raise RecipeError(f"{path}: can't be read ({error.strerror}); check its permissions.") from None
     except UnicodeDecodeError:

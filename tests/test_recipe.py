@@ -90,3 +90,9 @@ def test_recipes_are_frozen(tmp_path, alloy_data):
     recipe = load_recipe(write_recipe(tmp_path, alloy_data))
     with pytest.raises(Exception, match="frozen"):
         recipe.seed = 4
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path):
+    (tmp_path / "twice.yaml").write_text("name: a\nseed: 1\nseed: 2\n")
+    with pytest.raises(RecipeError, match=r"twice\.yaml: line 3:.*seed stands twice"):
+        load_recipe(tmp_path / "twice.yaml")

@@ -14,20 +14,13 @@ from ipip_ext import calculators, metrics
 from ipip_ext import frames as fr
 from ipip_ext.backends import registry
 from ipip_ext.potential import Potential, Prediction
-from ipip_ext.recipe import Evaluate
 from ipip_ext.workspace import Context
 
 ALIGNED = "energies shifted to the task's zeros by a fit for each element on the training frames"
 
 
 def evaluate(
-    ctx: Context,
-    settings: Evaluate,
-    *,
-    model: Any,
-    test: Path,
-    ood: Mapping[str, Any] | None,
-    align: Path | None,
+    ctx: Context, *, model: Any, test: Path, ood: Mapping[str, Any] | None, batch_size: int, align: Path | None
 ) -> dict[str, Any]:
     """Predict the test set and write predictions and errors.
 
@@ -36,9 +29,9 @@ def evaluate(
     """
     potential = potential_of(model, ctx)
     frames = fr.read_frames(test)
-    predictions = predict(potential, frames, settings.batch_size, ctx)
+    predictions = predict(potential, frames, batch_size, ctx)
     if align is not None:
-        predictions = shift_to_task(potential, predictions, frames, fr.read_frames(align), settings.batch_size)
+        predictions = shift_to_task(potential, predictions, frames, fr.read_frames(align), batch_size)
     splits = splits_of(frames, ood)
     found = {name: metrics.errors(*_pick(rows, frames, predictions)) for name, rows in splits.items()}
     for name, errors in found.items():
