@@ -140,7 +140,7 @@ class AsePotential:
     batched = False
 
     def __init__(self, calculator: Any, name: str, n_parameters: int | None = None) -> None:
-        self.calculator = calculator
+        self._calculator = calculator
         self.name = name
         self.n_parameters = n_parameters
 
@@ -148,15 +148,19 @@ class AsePotential:
         """Return one `Prediction` a frame. Raises FrameFailed with the calculator's own words."""
         return [self._one(index, atoms, stress) for index, atoms in enumerate(frames)]
 
+    def calculator(self) -> Any:
+        """Return the ASE calculator itself."""
+        return self._calculator
+
     def _one(self, index: int, atoms: Atoms, stress: bool) -> Prediction:
         if stress and not atoms.pbc.all():
             raise FrameFailed(index, "stress needs pbc in all three directions")
         copy = atoms.copy()
-        if hasattr(self.calculator, "reset"):
+        if hasattr(self._calculator, "reset"):
             # neighbour lists and wave functions of the frame before would move the last digits,
             # and a resumed run would no longer be the run that was killed
-            self.calculator.reset()
-        copy.calc = self.calculator
+            self._calculator.reset()
+        copy.calc = self._calculator
         try:
             energy = float(copy.get_potential_energy())
             forces = copy.get_forces(apply_constraint=False)

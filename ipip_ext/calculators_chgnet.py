@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from chgnet.model import CHGNet
+from chgnet.model.dynamics import CHGNetCalculator
 from pymatgen.core import Lattice, Structure
 
 from ipip_ext.errors import CalculatorError
@@ -32,6 +33,7 @@ class ChgnetPotential:
     def __init__(self, model: Any, name: str, device: str) -> None:
         self.model = model.to(device).eval()
         self.name = name
+        self.device = device
         self.n_parameters: int | None = int(model.n_params)
         self.max_atoms = _MAX_ATOMS["cpu" if device == "cpu" else "cuda"]
         # MD of a slab may tear an atom off: that is for the guard to judge, frame by frame
@@ -62,6 +64,11 @@ class ChgnetPotential:
             outputs = [outputs] if isinstance(outputs, dict) else outputs
             results.extend(self._prediction(output) for output in outputs)
         return results
+
+    def calculator(self) -> CHGNetCalculator:
+        """Return CHGNet's own calculator, which computes stress and magnetic moments too, asked or not."""
+        with contextlib.redirect_stdout(io.StringIO()):
+            return CHGNetCalculator(self.model, use_device=self.device, on_isolated_atoms="ignore")
 
     def _graph(self, index: int, atoms: Atoms, stress: bool) -> Any:
         if stress and not atoms.pbc.all():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from ase import Atoms
@@ -59,4 +59,8 @@ class Potential(Protocol):
 
         May raise FrameFailed to say which frame it can't label.
         """
+        ...
+
+    def calculator(self) -> Any:
+        """Return the ASE calculator that a user of this potential would run MD with."""
         ...

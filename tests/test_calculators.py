@@ -204,7 +204,7 @@ def test_python_factories(tmp_path):
     assert np.any(found.forces_eV_per_A[0])
     assert np.array_equal(found.stress_eV_per_A3, free.get_stress(voigt=False))
     lj = make({"python": "ase.calculators.lj:LennardJones", "kwargs": {"sigma": 2.2, "rc": 5.0}}, device="cpu")
-    assert lj.calculator.parameters["sigma"] == 2.2
+    assert lj.calculator().parameters["sigma"] == 2.2
 
 
 def test_factories_beside_the_recipe(tmp_path):
@@ -215,6 +215,7 @@ def test_factories_beside_the_recipe(tmp_path):
         "def wrong():\n    return 3\n"
         "class Batched:\n    name, n_parameters, batched = 'mine', 7, True\n"
         "    def compute(self, frames, *, stress=False):\n        return []\n"
+        "    def calculator(self):\n        return EMT()\n"
     )
     (tmp_path / "my_broken_q1.py").write_text("1 / 0\n")
     assert make({"python": "my_calculator_q1:ready"}, device="cpu", root=tmp_path).name == "python:ready"

@@ -12,9 +12,9 @@ from ase.md.langevin import Langevin
 from ase.md.verlet import VelocityVerlet
 
 from ipip_ext.errors import StageFailed
-from ipip_ext.md.replicas import Replica, fixed_atoms, initial_momenta
+from ipip_ext.md.replicas import fixed_atoms, initial_momenta
 from ipip_ext.md.stacked import Stack, StackedRng, new_generator
-from ipip_ext.potential import Array, Potential
+from ipip_ext.potential import Array
 from ipip_ext.recipe import Explore
 from ipip_ext.units import FS, KB_EV_PER_K
 
@@ -36,21 +36,19 @@ def integrator(stack: Stack, settings: Explore) -> Integrator:
     return build(stack, settings)
 
 
-def stepper(
-    potential: Potential, atoms: Atoms, *, temperature_K: float = 300.0, timestep_fs: float = 1.0
-) -> Callable[[], None]:
-    """Return a function that takes one NVE step of `atoms`; it raises StageFailed if the potential fails."""
-    generator = new_generator(0)
-    momenta = initial_momenta(atoms, temperature_K, generator)
-    replica = Replica("stepper", atoms, "stepper", temperature_K, 0)
-    stack = Stack(potential, [replica], [generator], atoms.positions, momenta)
-    dynamics = VelocityVerlet(stack.atoms, timestep=timestep_fs * FS)
-    stack.atoms.get_forces(md=True)
+def stepper(atoms: Atoms, *, temperature_K: float = 300.0, timestep_fs: float = 1.0) -> Callable[[], None]:
+    """Return a function that takes one NVE step of `atoms` by plain ASE, with the calculator it has.
+
+    The function raises StageFailed if the calculator fails.
+    """
+    atoms.set_momenta(initial_momenta(atoms, temperature_K, new_generator(0)))
+    dynamics = VelocityVerlet(atoms, timestep=timestep_fs * FS)
 
     def step() -> None:
-        dynamics.step(stack.forces)
-        if stack.failures:
-            raise StageFailed(f"MD step failed: {stack.failures[0]}")
+        try:
+            dynamics.step()
+        except Exception as error:
+            raise StageFailed(f"MD step failed: {type(error).__name__}: {error}") from error
 
     return step
 

@@ -84,7 +84,7 @@ def table(rows: Sequence[Row], cell: str, aligned: Sequence[str]) -> str:
     counts = ", ".join(f"{cells[models[0], s]['n_frames']} in {s}" for s in splits)
     notes = [
         f"F in meV/A (over all components), E in meV/atom; frames: {counts}; F RMSE on {splits[0]}.",
-        f"ms/step: NVE step of {cell}, all models in turn in one process, median.",
+        f"ms/step: NVE step of {cell} with the model's own ASE calculator, all in turn in one process, median.",
     ]
     if aligned:
         notes.append(f"{', '.join(aligned)}: {ALIGNED}.")

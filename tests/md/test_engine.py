@@ -392,17 +392,22 @@ def test_progress_ends_at_all(tmp_path):
     assert seen[0] == (10, 60, "step 5 of 20, 2 of 2 replicas")
 
 
-def test_stepper_moves_and_says_what_failed():
+def test_stepper_is_plain_ase_md():
     from ipip_ext.errors import StageFailed
 
-    calls = Pulls(None)
-    step = md.stepper(calls, copper())
-    step()
-    step()
-    assert calls.calls == 3
-    broken = md.stepper(emt(), bulk("Fe", cubic=True))
-    with pytest.raises(StageFailed, match="MD step failed: emt: NotImplementedError"):
-        broken()
+    atoms = copper()
+    atoms.calc = EMT()
+    before = atoms.positions.copy()
+    step = md.stepper(atoms)
+    energy = atoms.get_total_energy()
+    for _ in range(5):
+        step()
+    assert not np.array_equal(atoms.positions, before)
+    assert atoms.get_total_energy() == pytest.approx(energy, abs=1e-3)
+    iron = bulk("Fe", cubic=True)
+    iron.calc = EMT()
+    with pytest.raises(StageFailed, match="MD step failed: NotImplementedError"):
+        md.stepper(iron)()
 
 
 def test_stop_is_plain_data():

@@ -21,7 +21,7 @@ from ipip_ext.backends.mace import files, foundation
 from ipip_ext.backends.mace.config import MaceConfig
 from ipip_ext.backends.mace.fit import Trainer
 from ipip_ext.backends.mace.model import Student, build, measure, shift_e0s
-from ipip_ext.backends.mace.predict import MacePotential, StudentCalculator
+from ipip_ext.backends.mace.predict import MacePotential
 from ipip_ext.errors import RecipeError, did_you_mean
 from ipip_ext.potential import Potential
 from ipip_ext.recipe import Fit
@@ -54,7 +54,7 @@ class MaceBackend(Backend):
         return MacePotential(copy.deepcopy(model.module), "student", device)
 
     def calculator(self, model: Student, device: str) -> Calculator:
-        return StudentCalculator(self.potential(model, device))
+        return self.potential(model, device).calculator()
 
     def descriptors(self, model: Student, frames: Sequence[Atoms], device: str) -> NDArray[np.float64]:
         return self.potential(model, device).descriptors(frames)

@@ -58,6 +58,10 @@ class MacePotential:
             rows.append((total / counts).detach().cpu().numpy()[:, self._invariant(features.shape[1])])
         return np.concatenate(rows)
 
+    def calculator(self) -> StudentCalculator:
+        """Return an ASE calculator around this potential."""
+        return StudentCalculator(self)
+
     def graph(self, atoms: Atoms) -> Graph:
         """Return the graph of `atoms`; raises DataError for an unknown element."""
         try:
