@@ -269,3 +269,28 @@ def test_an_interrupt_and_a_failure_are_told_apart(finished, monkeypatch):
     monkeypatch.setattr(runner, "run", bug)
     with pytest.raises(ZeroDivisionError):  # a bug of ours keeps its traceback
         CliRunner().invoke(main, ["run", "recipe.yaml"], catch_exceptions=False)
+
+
+def test_the_loop_stops_when_an_iteration_no_longer_pays(finished):
+    """Two iterations are there; asked for four that must each halve the error, it trains no third."""
+    cli("run", "recipe.yaml", "--set", "iterations=4", "--set", "min_improvement=0.5")
+    assert not any("pretrain" in stage for stage in computed())
+    assert not (RUN / "iter-02").exists()
+
+
+def test_labels_by_the_student_itself(finished):
+    cli("run", "recipe.yaml", "--redo", "label", "--set", "label.policy=self", "--set", "label.retain=0.25")
+    pool = fr.read_frames(RUN / "iter-00/label/pool.extxyz")
+    assert [frame.info[fr.SOURCE] for frame in pool] == ["self:iter-00"] * 16 + ["teacher:python:EMT"] * 4
+    student = load_calculator(RUN / "iter-00/finetune/model")
+    atoms = pool[0].copy()
+    atoms.calc = student
+    assert np.allclose(atoms.get_forces(), pool[0].arrays[fr.FORCES], atol=1e-4)
+
+
+@pytest.mark.parametrize("ensemble", ["nve", "nvt_bussi"])
+def test_the_other_ensembles_explore(tmp_path, alloy_data, monkeypatch, ensemble):
+    monkeypatch.chdir(tmp_path)
+    write_recipe(tmp_path, alloy_data, explore__ensemble=ensemble, iterations=1, tracking__enabled=False)
+    cli("run", "recipe.yaml")
+    assert len(fr.read_frames(RUN / "explore/frames.extxyz")) == 16

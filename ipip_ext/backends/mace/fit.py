@@ -6,6 +6,7 @@ the best loss in a checkpoint, so the loop is ours and the model and its data ar
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -132,7 +133,7 @@ class Trainer:
         return low + (1 - low) * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
 
     def _validate(self) -> None:
-        with self._averaged():
+        with self.ema.average_parameters() if self.ema is not None else contextlib.nullcontext():
             self.module.requires_grad_(False)  # forces need the positions' gradient only
             totals = Totals()
             for batch in _chunks(self.valid, self.settings.batch_size):
@@ -146,9 +147,6 @@ class Trainer:
                 self.hooks.metric(f"valid_{name}", value, self.state.epoch)
             if self.state.judge(found, self.settings):
                 self.best = self._weights()
-
-    def _averaged(self) -> _Averaged:
-        return _Averaged(self.ema)
 
     def _is_last(self) -> bool:
         return self.state.epoch + 1 == self.settings.epochs
@@ -180,28 +178,13 @@ class Trainer:
         self.hooks.progress(done / total, f"epoch {done}/{total}, valid {valid:.0f} meV/A, {left:.0f} s left")
 
     def _result(self) -> FitResult:
+        if self.state.best_epoch < 0:
+            raise StageFailed("no validation was finite, so there is no model to keep; lower lr.")
         self.module.load_state_dict(self.best)
         module = self.module.cpu().eval().requires_grad_(True)
         student = Student(self.student.spec, module)
         state = self.state
         return FitResult(student, state.best_epoch, state.epoch, state.step, dict(state.best_valid))
-
-
-class _Averaged:
-    """The EMA's weights in place of the last step's, for as long as the block lasts."""
-
-    def __init__(self, ema: ExponentialMovingAverage | None) -> None:
-        self.ema = ema
-
-    def __enter__(self) -> None:
-        if self.ema is not None:
-            self.ema.store()
-            self.ema.copy_to()
-
-    def __exit__(self, *_: object) -> None:
-        if self.ema is not None:
-            self.ema.restore()
-            self.ema.collected_params = None
 
 
 def _sample(frame: Atoms, student: Student, *, weight: float = 1.0, energy: bool = True) -> Sample:
