@@ -57,8 +57,8 @@ class Console:
         text = str(event.data.get("text", ""))
         if self.tty:
             if self.bar is None:
-                form = "{desc} {percentage:3.0f}% |{bar}| {elapsed}<{remaining} {postfix}"
-                self.bar = tqdm(total=1.0, desc=f"  {event.stage}", bar_format=form, leave=False)
+                form = "{desc} {percentage:3.0f}% |{bar}| {elapsed}<{remaining}{postfix}"
+                self.bar = tqdm(total=1.0, desc=f"  {event.stage}", bar_format=form, leave=False, miniters=0)
             self.bar.set_postfix_str(text, refresh=False)
             self.bar.update(float(event.value or 0.0) - self.bar.n)
         elif time.monotonic() - self.last_line > _EVERY_S:
