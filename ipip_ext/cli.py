@@ -78,6 +78,7 @@ def init(path: Path) -> None:
 def check(recipe: Any) -> None:
     """Validate RECIPE and its data without running, and print the plan and a rough cost."""
     from ipip_ext import preflight
+    from ipip_ext.console import duration
     from ipip_ext.runner import on_this_machine
 
     recipe = on_this_machine(recipe)
@@ -86,8 +87,8 @@ def check(recipe: Any) -> None:
     click.echo("\n".join(plan.lines))
     click.echo(f"\nrough cost on this machine ({recipe.device}):")
     for part, seconds in plan.seconds.items():
-        click.echo(f"  {part:34s} {_duration(seconds):>9s}")
-    click.echo(f"  {'all':34s} {_duration(sum(plan.seconds.values())):>9s}")
+        click.echo(f"  {part:34s} {duration(seconds):>9s}")
+    click.echo(f"  {'all':34s} {duration(sum(plan.seconds.values())):>9s}")
 
 
 @main.command()
@@ -104,6 +105,25 @@ def run(recipe: Any, workdir: Path | None, redo: str | None) -> None:
     click.echo(f"model: {folder / 'model'}")
     if recipe.tracking.enabled:
         click.echo(f"compare: {tracking.run_url_hint(recipe.tracking)}")
+
+
+@main.command()
+@click.argument("recipe", type=FILE)
+@click.option("--vary", multiple=True, metavar="KEY=A,B,C", help="Values of a recipe key; give it again for a grid.")
+@click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="Runs of each variant.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a recipe key in all variants.")
+@click.option("--workdir", type=FILE, default=None, help="Put the runs here instead of runs/<name>-ablate.")
+def ablate(recipe: Path, vary: tuple[str, ...], seeds: int, overrides: tuple[str, ...], workdir: Path | None) -> None:
+    """Run variants of RECIPE over seeds and tell how much each choice matters.
+
+    Every combination of the --vary values is run with each seed; stages that variants share are computed once, and
+    the same command goes on after a kill. For keys that hold a list, none is the empty one and a+b is [a, b].
+    """
+    from ipip_ext import ablate as ablation
+
+    grid = ablation.plan(recipe, vary, sets=overrides, n_seeds=seeds, folder=workdir)
+    table = ablation.run(grid, functools.partial(click.echo, err=True))
+    click.echo(f"\n{table.read_text(encoding='utf-8')}")
 
 
 @main.command()
@@ -139,11 +159,12 @@ def schema(markdown: bool) -> None:
 @main.command()
 @click.argument("folder", type=FILE)
 def track(folder: Path) -> None:
-    """Mirror the run in FOLDER to MLflow, as far as it is not there yet."""
+    """Mirror the run or the ablation in FOLDER to MLflow, as far as it is not there yet."""
     from ipip_ext import tracking
 
     recipe = _recipe_of(folder)
-    count = tracking.replay(folder, recipe.tracking)
+    inner = sorted(path.parent for path in folder.glob("*/seed-*/events.jsonl"))
+    count = sum(tracking.replay(one, recipe.tracking) for one in (folder, *inner))
     click.echo(f"{count} events mirrored to {recipe.tracking.uri}")
 
 
@@ -196,6 +217,8 @@ def evaluate(
 def _recipe_of(folder: Path) -> Any:
     from ipip_ext.recipe_file import load_recipe
 
+    if (folder / "ablate.yaml").is_file():
+        return load_recipe(folder / "ablate.yaml")
     _require_run(folder)
     return load_recipe(folder / "recipe.yaml")
 
@@ -207,12 +230,6 @@ def _require_run(folder: Path) -> None:
 
 def _one_line(error: Exception) -> str:
     return " ".join(line.strip() for line in str(error).splitlines())  # calculators may have said many
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 if __name__ == "__main__":

@@ -77,6 +77,13 @@ class Console:
             self.bar = None
 
 
+def duration(seconds: float) -> str:
+    """Return a time as people say it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 def _sentence(event: Event) -> str:
     where = f"{event.stage}: " if event.stage else ""
     known = _SENTENCES.get(event.kind)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ TOUCHING_A = 0.05
 
 @dataclass(frozen=True)
 class Dataset:
-    """Frames of a task. e0s_eV: energy zero of each element that train holds."""
+    """Frames of a task. train: those that `data.n_train` leaves. e0s_eV: energy zero of each element in train."""
 
     train: list[Atoms]
     valid: list[Atoms]
@@ -57,26 +58,25 @@ def load_dataset(data: Data, starts: Path, seed: int) -> Dataset:
         check_disjoint(train, data.train, valid, data.valid)
     else:
         train, valid = split_valid(data, train, seed)
-    for path, frames in ((data.test, test), (starts, begin), (data.valid or data.train, valid)):
-        check_elements(path, frames, data.train, train)
-    for path, frames in ((data.train, train), (data.valid or data.train, valid), (data.test, test), (starts, begin)):
+    some = subset(data, train, seed)
+    everything = ((data.test, test), (starts, begin), (data.valid or data.train, valid), (data.train, train))
+    for path, frames in everything:
+        check_elements(path, frames, data, some)
+    for path, frames in everything:
         check_apart(path, frames)
     check_disjoint(train, data.train, test, data.test)
     check_disjoint(valid, data.valid or data.train, test, data.test)
-    return Dataset(train, valid, test, begin, energy_zeros(data, train, isolated))
+    return Dataset(some, valid, test, begin, energy_zeros(data, some, isolated))
 
 
 def split_valid(data: Data, frames: list[Atoms], seed: int) -> tuple[list[Atoms], list[Atoms]]:
     """Return (train, valid); raises DataError if either would be empty."""
     rng = np.random.default_rng(derive(seed, "valid"))
-    groups: dict[str, list[int]] = defaultdict(list)
-    for index, frame in enumerate(frames):
-        parts = [str(frame.info.get(key, "")) for key in data.split_keys]
-        groups["/".join(parts) if data.valid_split != "random" else ""].append(index)
+    groups = _groups(frames, data.split_keys if data.valid_split != "random" else ())
     if data.valid_split == "grouped":
-        chosen = _whole_groups(list(groups.values()), data.valid_fraction * len(frames), rng)
+        chosen = _whole_groups(groups, data.valid_fraction * len(frames), rng)
     else:
-        chosen = {i for group in groups.values() for i in _share(group, data.valid_fraction, rng)}
+        chosen = {i for group in groups for i in _share(group, data.valid_fraction, rng)}
     train = [frame for index, frame in enumerate(frames) if index not in chosen]
     valid = [frame for index, frame in enumerate(frames) if index in chosen]
     if not train or not valid:
@@ -86,6 +86,26 @@ def split_valid(data: Data, frames: list[Atoms], seed: int) -> tuple[list[Atoms]
             " give data.valid, more frames, or another fraction."
         )
     return train, valid
+
+
+def subset(data: Data, train: list[Atoms], seed: int) -> list[Atoms]:
+    """Return the `data.n_train` frames to train on, in their order; a larger subset holds every smaller one.
+
+    Raises DataError if there are fewer.
+    """
+    if data.n_train is None:
+        return train
+    if data.n_train > len(train):
+        raise DataError(
+            f"{data.train}: data.n_train is {data.n_train}, but {len(train)} frames are there to train on;"
+            " lower it, or give more frames."
+        )
+    rng = np.random.default_rng(derive(seed, "n_train"))
+    groups = _groups(train, data.split_keys if data.valid_split == "stratified" else ())
+    shuffled = [[group[i] for i in rng.permutation(len(group))] for group in groups]
+    turns = [shuffled[i] for i in rng.permutation(len(shuffled))]
+    order = [i for turn in zip_longest(*turns) for i in turn if i is not None]
+    return [train[i] for i in sorted(order[: data.n_train])]
 
 
 def check_magnitudes(path: Path, frames: Sequence[Atoms]) -> None:
@@ -153,15 +173,18 @@ def energy_zeros(data: Data, train: Sequence[Atoms], isolated: Sequence[Atoms]) 
     return {symbol: given[symbol] for symbol in symbols}
 
 
-def check_elements(path: Path, frames: Sequence[Atoms], train_path: Path, train: Sequence[Atoms]) -> None:
+def check_elements(path: Path, frames: Sequence[Atoms], data: Data, train: Sequence[Atoms]) -> None:
     """Raise DataError naming a frame of `frames` with an element that `train` lacks."""
     known = fr.elements(train)
+    lacks, remedy = f"{data.train} lacks", "label some frames with it"
+    if data.n_train is not None:
+        lacks, remedy = f"the {len(train)} frames that data.n_train draws of {data.train} lack", "raise data.n_train"
     for index, frame in enumerate(frames):
         new = sorted(set(frame.get_chemical_symbols()) - known)
         if new:
             raise DataError(
-                f"{path}: frame {frame.info.get(fr.ID, index)} holds {', '.join(new)}, which {train_path} lacks"
-                f" ({', '.join(sorted(known))}); label some frames with it, or take this one out."
+                f"{path}: frame {frame.info.get(fr.ID, index)} holds {', '.join(new)}, which {lacks}"
+                f" ({', '.join(sorted(known))}); {remedy}, or take this one out."
             )
 
 
@@ -174,6 +197,14 @@ def check_apart(path: Path, frames: Sequence[Atoms]) -> None:
                 f"{path}: frame {frame.info.get(fr.ID, index)}: atoms {first[0]} and {second[0]} stand in the same"
                 " place; take the frame out."
             )
+
+
+def _groups(frames: Sequence[Atoms], keys: Sequence[str]) -> list[list[int]]:
+    """Return the indices of the frames that agree in `keys`, group by group."""
+    groups: dict[str, list[int]] = defaultdict(list)
+    for index, frame in enumerate(frames):
+        groups["/".join(str(frame.info.get(key, "")) for key in keys)].append(index)
+    return list(groups.values())
 
 
 def _share(group: list[int], fraction: float, rng: np.random.Generator) -> list[int]:

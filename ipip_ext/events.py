@@ -30,8 +30,8 @@ class Event:
 
     | kind     | name, value                                   | data                                 |
     |----------|-----------------------------------------------|--------------------------------------|
-    | run      | started, finished, stopped (value: why)       | recipe (flat), versions, hardware, data_sha256 |
-    | stage    | started, finished, reused                     | wall_s and what the stage says of itself |
+    | run      | started, finished, stopped (value: why)       | recipe (flat), versions, hardware, data_sha256, tags |
+    | stage    | started, finished, reused, borrowed           | wall_s and what the stage says of itself; from |
     | metric   | key with its unit, number; `step` is the epoch|                                      |
     | progress | what is going on, share done in 0..1          | text to show                         |
     | row      | name of a model                               | role, stage, metrics (final, the same keys for all) |

@@ -27,6 +27,8 @@ from ipip_ext.potential import Prediction
 
 ENERGY, FORCES, STRESS = "REF_energy", "REF_forces", "REF_stress"
 ID, SOURCE = "frame_id", "label_source"
+WEIGHT = "label_weight"
+"""info key: weight of a frame in a loss; 1 where it is absent."""
 
 
 @dataclass(frozen=True)

@@ -10,17 +10,22 @@ from ase.calculators.calculator import Calculator
 
 from ipip_ext import calculators
 from ipip_ext.backends import registry
+from ipip_ext.committee import CommitteePotential
 from ipip_ext.errors import CalculatorError, ModelFileError
 from ipip_ext.potential import Potential
 
 
-def load_calculator(path: str | Path, device: str = "cpu") -> Calculator:
+def load_calculator(path: str | Path, device: str = "cpu", *, committee: bool = False) -> Calculator:
     """Return the student of a run folder, or of a model folder, as an ASE calculator.
 
+    committee: the committee around it instead (recipe key `committee.export`): its results hold the spread of
+    energy and forces too, see `ipip_ext.committee.CommitteeCalculator`.
     Reads student.json and student.safetensors; nothing is unpickled.
     Raises ModelFileError if there is no finished student at `path`.
     """
     folder = model_folder(Path(path))
+    if committee:
+        return _committee(folder, device).calculator()
     backend = registry.backend(backend_of(folder))
     return backend.calculator(backend.load(folder), device)
 
@@ -30,6 +35,17 @@ def load_potential(path: Path, device: str = "cpu") -> Potential:
     folder = model_folder(path)
     backend = registry.backend(backend_of(folder))
     return backend.potential(backend.load(folder), device)
+
+
+def _committee(folder: Path, device: str) -> CommitteePotential:
+    calibration = folder / "calibration.json"
+    if not (folder / "committee").is_dir():
+        raise ModelFileError(f"{folder}: holds no committee; run the recipe with committee.export: true.")
+    try:
+        worth = float(json.loads(calibration.read_text(encoding="utf-8"))["error_per_spread"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ModelFileError(f"{calibration}: is missing or corrupt; export the model again.") from None
+    return CommitteePotential.load(folder / "committee", backend_of(folder), device, worth)
 
 
 def model_folder(path: Path) -> Path:

@@ -5,22 +5,26 @@ Source: Cui et al., "Iterative Pretraining Framework for Interatomic Potentials"
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ipip_ext import calculators
 from ipip_ext.comparison import Contender, compare, run_baselines
-from ipip_ext.recipe import Recipe
+from ipip_ext.recipe import Recipe, Reference
+from ipip_ext.stages.committee import ask, committee
 from ipip_ext.stages.evaluate import evaluate
 from ipip_ext.stages.explore import explore, sample
 from ipip_ext.stages.export import export
-from ipip_ext.stages.pool import forget, label, select
+from ipip_ext.stages.label import label
+from ipip_ext.stages.pool import forget, select
 from ipip_ext.stages.prepare import prepare
 from ipip_ext.stages.train import finetune, pretrain
 from ipip_ext.workspace import Done, Workspace
 
 STAGES = (
-    "prepare", "explore", "pretrain", "finetune", "evaluate", "sample", "select", "label", "forget",
-    "model", "scratch", "speed", "report",
+    "prepare", "explore", "pretrain", "finetune", "evaluate", "sample", "select", "committee", "ask", "label",
+    "forget", "model", "scratch", "speed", "report",
 )  # fmt: skip
 """Every stage, in the order in which a run first meets them."""
 
@@ -37,7 +41,7 @@ def run(recipe: Recipe, work: Workspace) -> Done:
     exam = {"test": data.test, "ood": ood, "batch_size": recipe.evaluate.batch_size}
     pool = work.do(explore, recipe.explore, **teacher, starts=data.starts)
 
-    finished: list[tuple[Done, Done]] = []
+    rounds: list[Round] = []
     model = None
     for i in range(recipe.iterations):
         at = f"iter-{i:02d}"
@@ -47,26 +51,73 @@ def run(recipe: Recipe, work: Workspace) -> Done:
         tuned = work.do(finetune, recipe.finetune, at=at, **student, model=pretrained.model, **task, pool=pool.frames)
         now = {**backend, "model": tuned.model}
         scores = work.do(evaluate, at=at, model=now, **exam, align=None)
-        finished.append((tuned, scores))
-        if i + 1 == recipe.iterations or not _still_pays(recipe, finished):
+        rounds.append(Round(at, pretrained, tuned, scores, task, pool))
+        if i + 1 == recipe.iterations or not _still_pays(recipe, rounds):
             break
         walked = work.do(
             sample, recipe.sample or recipe.explore, at=at, **now, starts=_starts(recipe, data), iteration=i
-        )
-        chosen = work.do(select, recipe.select, at=at, **now, frames=walked.frames, old=pool.frames)
-        pool = work.do(label, recipe.label, at=at, **now, **teacher, frames=chosen.frames, old=pool.frames)
+        )  # fmt: skip
+        new = work.do(select, recipe.select, at=at, **now, frames=walked.frames, old=pool.frames).frames
+        voted = _vote(recipe, work, rounds[-1]) if recipe.needs_committee else None
+        if recipe.label.reference is not None and voted is not None:
+            asked = _ask(recipe.label.reference, work, at, voted, new, task, data)
+            task, new = {**task, "train": asked.train}, asked.rest
+        pool = work.do(
+            label, at=at, **now, **teacher, policy=recipe.label.policy, retain=recipe.label.retain, frames=new,
+            old=pool.frames, valid=data.valid, committee=_opinion_of(voted),
+        )  # fmt: skip
         model = work.do(forget, recipe.forget, at=at, **now).model
 
-    best = min(range(len(finished)), key=lambda i: _valid_error(finished[i][0]))
-    work.do(export, at=":model", follows=True, **backend, model=finished[best][0].model, iteration=best)
-    rounds = {
-        f"iteration-{i}": Contender("iteration", f"iter-{i:02d}", {**backend, "model": tuned.model}, scores)
-        for i, (tuned, scores) in enumerate(finished)
+    best = min(range(len(rounds)), key=lambda i: _valid_error(rounds[i].tuned))
+    voted = _vote(recipe, work, rounds[best]) if recipe.committee.export else None
+    work.do(
+        export, at=":model", follows=True, **backend, model=rounds[best].tuned.model, iteration=best,
+        committee=None if voted is None else {"members": voted.members, "calibration": voted.calibration},
+    )  # fmt: skip
+    iterations = {
+        f"iteration-{i}": Contender("iteration", r.at, {**backend, "model": r.tuned.model}, r.scores)
+        for i, r in enumerate(rounds)
     }
-    chosen_one = rounds[f"iteration-{best}"]
-    ipip = Contender("ipip", "", chosen_one.model, chosen_one.scores)
+    final = iterations[f"iteration-{best}"]
+    ipip = Contender("ipip", "", final.model, final.scores)
     baselines = run_baselines(recipe, work, e0s_eV=data.e0s_eV, task=task, exam=exam)
-    return compare(recipe, work, {"ipip": ipip, **baselines, **rounds}, data.starts)
+    return compare(recipe, work, {"ipip": ipip, **baselines, **iterations}, data.starts)
+
+
+@dataclass(frozen=True)
+class Round:
+    """What an iteration had and made. task: its training and validation frames. pool: its pseudo-labels."""
+
+    at: str
+    pretrained: Done
+    tuned: Done
+    scores: Done
+    task: Mapping[str, Any]
+    pool: Done
+
+
+def _vote(recipe: Recipe, work: Workspace, r: Round) -> Done:
+    """Train the committee around the student of an iteration."""
+    return work.do(
+        committee, recipe.finetune, at=r.at, student=recipe.student, size=recipe.committee.size,
+        bootstrap=recipe.committee.bootstrap, pretrained=r.pretrained.model, tuned=r.tuned.model, **r.task,
+        pool=r.pool.frames,
+    )  # fmt: skip
+
+
+def _ask(
+    wanted: Reference, work: Workspace, at: str, voted: Done, new: Any, task: Mapping[str, Any], data: Done
+) -> Done:
+    """Have the frames that teach most labelled by the reference method."""
+    return work.do(
+        ask, at=at, calculator=calculators.identity(wanted.calculator), budget=wanted.budget,
+        candidates_per_label=wanted.candidates_per_label, frames=new, members=voted.members, backend=voted.backend,
+        **task, test=data.test,
+    )  # fmt: skip
+
+
+def _opinion_of(voted: Done | None) -> dict[str, Any] | None:
+    return None if voted is None else {"members": voted.members, "error_per_spread": voted.error_per_spread}
 
 
 def _prepare(recipe: Recipe, work: Workspace) -> Done:
@@ -82,11 +133,11 @@ def _starts(recipe: Recipe, data: Done) -> object:
     return recipe.sample.starts if recipe.sample is not None else data.starts
 
 
-def _still_pays(recipe: Recipe, finished: list[tuple[Done, Done]]) -> bool:
+def _still_pays(recipe: Recipe, rounds: list[Round]) -> bool:
     """Whether the last iteration lowered the validation force error enough to go on."""
-    if len(finished) < 2 or recipe.min_improvement is None:
+    if len(rounds) < 2 or recipe.min_improvement is None:
         return True
-    before, now = (_valid_error(tuned) for tuned, _ in finished[-2:])
+    before, now = (_valid_error(r.tuned) for r in rounds[-2:])
     return now < before * (1 - recipe.min_improvement)
 
 

@@ -1,4 +1,4 @@
-"""The two pictures of a run: parity of forces, and error over iterations."""
+"""Pictures: parity of forces and error over iterations of a run, error over labels of an ablation."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator, ScalarFormatter
 from numpy.typing import NDArray
 
 
@@ -44,5 +45,27 @@ def iterations(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
             panel.axhline(row["force_mae_meV_per_A"], color=f"C{index}", linestyle="--", label=row["model"])
         panel.set(title=split, xlabel="iteration", ylabel="force MAE (meV/Å)", ylim=(0, None))
         panel.set_xticks(range(len(steps)))
+        panel.legend(fontsize=8)
+    figure.savefig(path, dpi=130)
+
+
+def learning_curve(path: Path, curves: Mapping[str, Mapping[str, Sequence[tuple[float, float, float]]]]) -> None:
+    """Plot force MAE against the number of labels, a panel for each split.
+
+    curves: by split and name, points (labels, mean, standard deviation); NaN draws no error bar.
+    """
+    figure = Figure(figsize=(3.6 * len(curves), 3.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    for panel, (split, lines) in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves.items(), strict=True):
+        for name, points in lines.items():
+            labels, mean, sd = np.array(points, dtype=float).reshape(-1, 3).T
+            style = "--" if name.startswith("scratch") else "-"
+            panel.errorbar(labels, mean, yerr=sd, marker="o", linestyle=style, capsize=3, label=name)
+        panel.set(title=split, xlabel="labels", ylabel="force MAE (meV/Å)", xscale="log", yscale="log")
+        ticks = sorted({labels for points in lines.values() for labels, _, _ in points})
+        panel.xaxis.set_minor_locator(NullLocator())
+        panel.set_xticks(ticks, [f"{labels:g}" for labels in ticks])
+        for axis_format in (panel.yaxis.set_major_formatter, panel.yaxis.set_minor_formatter):
+            axis_format(ScalarFormatter())
         panel.legend(fontsize=8)
     figure.savefig(path, dpi=130)

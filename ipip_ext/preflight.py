@@ -38,13 +38,7 @@ class Plan:
 def check(recipe: Recipe) -> tuple[Dataset, Potential]:
     """Raise a UserError for anything wrong with recipe, data or teacher; return what was loaded."""
     check_names(recipe)
-    data = load_dataset(recipe.data, recipe.explore.starts, recipe.seed)
-    if recipe.sample is not None:
-        own = fr.read_structures(recipe.sample.starts)
-        check_elements(recipe.sample.starts, own, recipe.data.train, data.train)
-        check_apart(recipe.sample.starts, own)
-    with _at(recipe.file):
-        supercell(data.starts, recipe.evaluate)
+    data = check_data(recipe)
     with _at(f"{recipe.file}: teacher"):
         teacher = calculators.make(recipe.teacher, device=recipe.device, root=recipe.folder)
     task = recipe.data
@@ -52,6 +46,18 @@ def check(recipe: Recipe) -> tuple[Dataset, Potential]:
         if path is not None:
             check_units(path, frames, teacher)
     return data, teacher
+
+
+def check_data(recipe: Recipe) -> Dataset:
+    """Raise DataError or RecipeError for anything wrong with frames and starts; return what was loaded."""
+    data = load_dataset(recipe.data, recipe.explore.starts, recipe.seed)
+    if recipe.sample is not None:
+        own = fr.read_structures(recipe.sample.starts)
+        check_elements(recipe.sample.starts, own, recipe.data, data.train)
+        check_apart(recipe.sample.starts, own)
+    with _at(recipe.file):
+        supercell(data.starts, recipe.evaluate)
+    return data
 
 
 def check_names(recipe: Recipe) -> None:
@@ -66,6 +72,9 @@ def check_names(recipe: Recipe) -> None:
             raise RecipeError(f"{recipe.file}: baselines: {kind} stands more than once; each kind may stand once.")
     with _at(f"{recipe.file}: teacher"):
         calculators.check(recipe.teacher, recipe.folder)
+    if recipe.label.reference is not None:
+        with _at(f"{recipe.file}: label.reference.calculator"):
+            calculators.check(recipe.label.reference.calculator, recipe.folder)
 
 
 def check_units(path: Path, frames: Sequence[Atoms], teacher: Potential) -> None:

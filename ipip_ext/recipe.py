@@ -60,6 +60,11 @@ class Data(Section):
     split_keys: tuple[str, ...] = ()
     """`info` keys that make a group, such as [start, temperature_K]."""
 
+    n_train: PositiveInt | None = None
+    """Train on this many frames only, for a learning curve; null: on all. They are drawn by the seed after
+    validation is held out, so validation and test stay what they are, and fewer frames are a subset of more.
+    With `valid_split: stratified` every group of `split_keys` gives its share."""
+
     energy_key: str = "REF_energy"
     """`info` key of the reference energy, eV per cell."""
 
@@ -204,6 +209,9 @@ class Pretrain(Fit):
     """Most passes over the pool."""
     energy_weight: NonNegativeFloat = 0.0
     """0 by default: teacher and task keep energies on different zeros, forces have none."""
+    source_weights: dict[str, NonNegativeFloat] = Field(default_factory=dict)
+    """Weight of a pool frame by who labelled it, such as {teacher: 0.5}; 1 for the others
+    (teacher, self, committee)."""
     valid_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.05
     """Share of the pool held out to choose the epoch."""
 
@@ -236,12 +244,44 @@ class Select(Section):
     """Most frames to keep, chosen for diversity (farthest points in the student's descriptors)."""
 
 
+class Committee(Section):
+    """Students that differ by seed and by the labels they saw; their spread says how sure they are."""
+
+    size: Annotated[int, Field(ge=2, le=16)] = 3
+    """Members. The first is the iteration's student; each other one costs a fine-tuning."""
+
+    bootstrap: bool = True
+    """Each other member is fine-tuned on a resample of the training frames, which makes them disagree
+    where labels are few."""
+
+    export: bool = False
+    """Export the committee with the model, for `load_calculator(run, committee=True)`."""
+
+
+class Reference(Section):
+    """Reference labels for the frames that teach most."""
+
+    calculator: str | dict[str, Any]
+    """Calculator entry of the reference method (as `teacher`): the method that made the training labels."""
+
+    budget: PositiveInt = 10
+    """Frames labelled in each iteration but the last."""
+
+    candidates_per_label: PositiveInt = 5
+    """The most diverse frames are chosen among this many times `budget` of those the committee is least sure of."""
+
+
 class Label(Section):
     """Who labels the selected frames."""
 
-    policy: Literal["teacher", "self"] = "teacher"
+    policy: Literal["teacher", "self", "committee", "cross"] = "teacher"
     """`teacher`: the foundation model, for frames far from the reference data; `self`: the student just
-    fine-tuned, better than the teacher close to them."""
+    fine-tuned, better than the teacher close to them; `committee`: the mean of several students;
+    `cross`: the committee where its calibrated error is below the teacher's error on the validation frames,
+    the teacher elsewhere."""
+
+    reference: Reference | None = None
+    """Besides, ask the reference method for a few frames, which join the training set."""
 
     retain: Fraction = 0.5
     """Share of the old pool kept beside the new frames."""
@@ -357,6 +397,9 @@ class Recipe(Section):
     label: Label = Label()
     """Labels for new frames."""
 
+    committee: Committee = Committee()
+    """Trained where `label` needs it, or where it is exported."""
+
     forget: Forget = Forget()
     """Re-initialisation between iterations."""
 
@@ -381,6 +424,11 @@ class Recipe(Section):
     def file(self) -> str:
         """Name of the recipe file, as messages give it."""
         return self._file
+
+    @property
+    def needs_committee(self) -> bool:
+        """Whether labelling asks a committee."""
+        return self.label.policy in ("committee", "cross") or self.label.reference is not None
 
     @property
     def backend(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from ipip_ext.schema import flatten
 from ipip_ext.tracking import MlflowMirror
 from ipip_ext.workspace import Done, Unfinished, Workspace
 
+Check = Callable[[Recipe], object]
+
 RECIPE, EVENTS, LOG, TABLE = "recipe.yaml", "events.jsonl", "log.txt", "compare.csv"
 
 _FIRST_STAGE = {
@@ -35,19 +37,16 @@ _PATHS = frozenset({"data.train", "data.test", "data.valid", "explore.starts", "
 """Compared by content, by the stages that read them."""
 
 
-def run(recipe: Recipe, folder: Path, redo: str | None = None, *, quiet: bool = False) -> Done:
+def run(
+    recipe: Recipe, folder: Path, redo: str | None = None, *, quiet: bool = False, check: Check = preflight.check,
+    siblings: tuple[Path, ...] = (), tags: Mapping[str, str] | None = None,
+) -> Done:  # fmt: skip
     """Run `recipe` in `folder`, or go on where it stands; return the report stage.
 
-    redo: name of a stage from which to start over.
+    redo: name of a stage from which to start over. siblings: see Workspace. tags: for the run's MLflow run.
     Raises UserError before anything is written if recipe, data, teacher or folder are not in order.
     """
-    recipe = on_this_machine(recipe)
-    refuse_other(recipe, folder, redo)
-    if not (folder / "prepare").exists() or redo == "prepare":
-        preflight.check(recipe)
-    else:
-        preflight.check_names(recipe)
-        _rehearse(recipe, folder, redo)
+    recipe = verify(recipe, folder, redo, check)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _write(folder / RECIPE, dump_recipe(recipe))
@@ -60,14 +59,32 @@ def run(recipe: Recipe, folder: Path, redo: str | None = None, *, quiet: bool = 
         bus.sinks.append(Console())
     if recipe.tracking.enabled:
         bus.sinks.append(MlflowMirror(folder, recipe.tracking, recipe.name))
-    bus.emit(Event("run", "started", data=_identity(recipe)))
+    bus.emit(Event("run", "started", data=_identity(recipe) | ({"tags": dict(tags)} if tags else {})))
     try:
-        done = loop.run(recipe, Workspace(folder, bus, recipe.seed, recipe.device, redo, recipe.folder))
+        done = loop.run(
+            recipe, Workspace(folder, bus, recipe.seed, recipe.device, redo, recipe.folder, siblings=siblings)
+        )
     except BaseException as error:
         bus.emit(Event("run", "stopped", f"{type(error).__name__}: {error}"[:500]))
         raise
     _publish(folder, done, bus)
     return done
+
+
+def verify(recipe: Recipe, folder: Path, redo: str | None = None, check: Check = preflight.check) -> Recipe:
+    """Return the recipe as it will run here; writes nothing.
+
+    check: what to ask of recipe, data and teacher where nothing is computed yet.
+    Raises UserError if recipe, data, teacher or folder are not in order.
+    """
+    recipe = on_this_machine(recipe)
+    refuse_other(recipe, folder, redo)
+    if not (folder / "prepare").exists() or redo == "prepare":
+        check(recipe)
+    else:
+        preflight.check_names(recipe)
+        _rehearse(recipe, folder, redo)
+    return recipe
 
 
 def on_this_machine(recipe: Recipe) -> Recipe:

@@ -103,6 +103,11 @@ class MlflowMirror:
         self._next = time.monotonic() + max(FLUSH_EVERY_S, (time.monotonic() - start) / FLUSH_SHARE)
         return mirrored
 
+    @property
+    def run_id(self) -> str | None:
+        """MLflow's id of the run folder's own run; None while there is none."""
+        return self._runs.ledger.runs.get("") if self._runs else None
+
     def _is_due(self, event: Event) -> bool:
         ends_something = event.kind == "run" or (event.kind == "stage" and event.name == "finished")
         return ends_something or time.monotonic() >= self._next

@@ -68,7 +68,8 @@ def run_title(run: str) -> tuple[str, str]:
 
 def _run(event: Event) -> list[Entry]:
     if event.name == "started":
-        return [Entry(params=_params(event.data), status="RUNNING")]
+        tags = {str(key): str(value) for key, value in event.data.get("tags", {}).items()}
+        return [Entry(params=_params(event.data), tags=tags, status="RUNNING")]
     if event.name == "finished":
         return [Entry(status="FINISHED")]
     why = str(event.value or event.name)

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,7 @@ class Workspace:
 
     redo: name of a stage from which everything is computed anew.
     rehearsal: write nothing; check what would be reused and raise Unfinished at the first stage to compute.
+    siblings: run folders from which a finished stage may be copied, if it is the very one that is wanted here.
     """
 
     root: Path
@@ -92,6 +93,7 @@ class Workspace:
     redo: str | None = None
     home: Path = Path()
     rehearsal: bool = False
+    siblings: tuple[Path, ...] = ()
     _redoing: bool = field(default=False, init=False)
 
     def do(
@@ -114,6 +116,11 @@ class Workspace:
             self._drop_if_other(folder, wanted)
         if folder.exists():
             return self._reuse(name, folder, wanted)
+        # what only sums up says this run's final numbers and times this run's models, so it is made here
+        if not (follows or self.rehearsal or self._redoing):
+            for sibling in self.siblings:
+                if sibling != self.root and _is_intact(sibling / name, wanted):
+                    return self._borrow(sibling / name, folder, wanted)
         return self._compute(stage, params, inputs, folder, wanted)
 
     def _start_over_if_asked(self, name: str, folder: Path) -> None:
@@ -139,16 +146,24 @@ class Workspace:
     def _reuse(self, name: str, folder: Path, wanted: dict[str, Any]) -> Done:
         record = read_record(folder, name)
         _refuse_if_other(folder, record["fingerprint"], wanted)
-        for output, entry in record["outputs"].items():
-            if not (folder / entry["file"]).exists() or provenance.sha256(folder / entry["file"]) != entry["sha256"]:
-                raise WorkspaceError(
-                    f"{folder / entry['file']}: output {output} is missing or was changed;"
-                    f" start over with --redo {name}."
-                )
+        for output in _damaged(folder, record):
+            raise WorkspaceError(
+                f"{folder / record['outputs'][output]['file']}: output {output} is missing or was changed;"
+                f" start over with --redo {name}."
+            )
         if not self.rehearsal:
             _warn_if_versions_differ(name, record)
         self.bus.emit(Event("stage", "reused", stage=name))
         return Done(folder, record)
+
+    def _borrow(self, source: Path, folder: Path, wanted: dict[str, Any]) -> Done:
+        part, name = _part(folder), wanted["stage"]
+        _check_part(part, wanted)
+        shutil.rmtree(part, ignore_errors=True)
+        shutil.copytree(source, part)
+        _promote(part, folder)
+        self.bus.emit(Event("stage", "borrowed", stage=name, data={"from": source.as_posix()}))
+        return Done(folder, read_record(folder, name))
 
     def _compute(
         self, stage: Callable[..., dict[str, Any]], params: Any, inputs: Mapping[str, Any],
@@ -183,6 +198,29 @@ def read_record(folder: Path, name: str) -> dict[str, Any]:
     if missing:
         raise WorkspaceError(f"{path}: is corrupt (no {', '.join(sorted(missing))}); start over with --redo {name}.")
     return record
+
+
+def _damaged(folder: Path, record: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the outputs that are missing or not what the record says."""
+    for output, entry in record["outputs"].items():
+        path = folder / entry["file"]
+        if not path.exists() or provenance.sha256(path) != entry["sha256"]:
+            yield output
+
+
+def _is_intact(folder: Path, wanted: Mapping[str, Any]) -> bool:
+    """Return whether `folder` holds the stage `wanted`, finished, whole and computed with the versions of now."""
+    if not (folder / RECORD).is_file():
+        return False
+    try:
+        record = read_record(folder, wanted["stage"])
+        return (
+            record.get("versions") == provenance.versions()
+            and not _differences(record["fingerprint"], wanted)
+            and next(_damaged(folder, record), None) is None
+        )
+    except (WorkspaceError, OSError, TypeError, KeyError):
+        return False
 
 
 def _fingerprint(name: str, params: Any, inputs: Mapping[str, Any], seed: int) -> dict[str, Any]:

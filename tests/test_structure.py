@@ -16,11 +16,13 @@ ORDER = [
     ["recipe_file", "recipe_docs", "frames", "workspace", "select", "tracking_store"],
     ["metrics", "tracking", "status"],
     ["dataset", "backends", "calculators", "calculators_chgnet", "md", "console", "plots"],
+    ["committee"],
     ["load"],
     ["stages"],
     ["preflight", "comparison"],
     ["loop"],
-    ["runner"],
+    ["runner", "ablate_report"],
+    ["ablate"],
     ["cli"],
 ]
 """From what imports nothing of ours to what imports everything; a module may import its own row and those above."""

@@ -23,7 +23,7 @@ def pretrain(
 ) -> dict[str, Any]:  # fmt: skip
     """Train on pseudo-labels, forces first. model: the student that has forgotten, None for a new one."""
     backend = _backend(student)
-    frames = fr.read_frames(pool)
+    frames = [_weighted(frame, settings.source_weights) for frame in fr.read_frames(pool)]
     rng = np.random.default_rng(ctx.seed)
     order = rng.permutation(len(frames))
     held = max(1, round(settings.valid_fraction * len(frames)))
@@ -58,6 +58,14 @@ def scratch(
     labelled = fr.read_frames(train)
     start = backend.build(student, e0s_eV, labelled, ctx.seed)
     return _fit(ctx, backend, start, FitData(labelled, fr.read_frames(valid)), settings)
+
+
+def _weighted(frame: Atoms, weights: Mapping[str, float]) -> Atoms:
+    """Set the frame's weight by the kind of its source, the part before the colon."""
+    kind = str(frame.info.get(fr.SOURCE, "")).split(":", maxsplit=1)[0]
+    if kind in weights:
+        frame.info[fr.WEIGHT] = weights[kind]
+    return frame
 
 
 def _fit(ctx: Context, backend: Backend, start: Model, data: FitData, settings: Fit) -> dict[str, Any]:

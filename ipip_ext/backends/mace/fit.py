@@ -197,7 +197,7 @@ def _sample(frame: Atoms, student: Student, *, weight: float = 1.0, energy: bool
         energy_eV=labels.energy_eV,
         forces_eV_per_A=torch.as_tensor(labels.forces_eV_per_A).to(dtype),
         stress_eV_per_A3=None if stress is None else torch.as_tensor(stress).to(dtype),
-        weight=weight,
+        weight=weight * float(frame.info.get(fr.WEIGHT, 1.0)),
         energy=energy,
         frame_id=str(frame.info.get(fr.ID, "?")),
     )

@@ -1,0 +1,230 @@
+"""What an ablation found: every row in one file, means over seeds, differences in pairs, the learning curve."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ipip_ext import plots
+from ipip_ext.potential import Array
+from ipip_ext.stages.report import COLUMNS, Row, read_rows
+from ipip_ext.workspace import read_record
+
+CSV, TABLE, CURVE = "ablate.csv", "ablate.txt", "learning_curve.png"
+N_TRAIN = "data.n_train"
+FORCE, ENERGY = "force_mae_meV_per_A", "energy_mae_meV_per_atom"
+_SHORT = {FORCE: "F MAE", ENERGY: "E MAE"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One finished run of the grid. n_train: its training frames. rows: its compare.csv."""
+
+    variant: str
+    values: Mapping[str, str]
+    seed: int
+    n_train: int
+    rows: list[Row]
+
+
+@dataclass(frozen=True)
+class Stats:
+    """Mean and sample standard deviation over n seeds; sd is NaN for one seed."""
+
+    mean: float
+    sd: float
+    n: int
+
+    @classmethod
+    def of(cls, values: Array) -> Stats:
+        """Summarise `values`, shape (seeds,)."""
+        return cls(float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else math.nan, len(values))
+
+    def __str__(self) -> str:
+        return f"{self.mean:.1f} +- {self.sd:.1f}" if self.n > 1 else f"{self.mean:.1f}"
+
+    @property
+    def verdict(self) -> str:
+        """Whether a mean difference is more than the scatter between seeds would give."""
+        if self.n < 2:
+            return "one seed: no spread"
+        exceeds = abs(self.mean) > 2 * self.sd / math.sqrt(self.n)
+        return "exceeds the spread" if exceeds else "within the spread"
+
+
+def read(variant: str, values: Mapping[str, str], seed: int, folder: Path) -> Outcome:
+    """Read the finished run in `folder`."""
+    n_train = int(read_record(folder / "prepare", "prepare")["values"]["n_train"])
+    return Outcome(variant, values, seed, n_train, read_rows(folder / "compare.csv"))
+
+
+def write(folder: Path, outcomes: Sequence[Outcome]) -> tuple[list[Path], dict[str, float]]:
+    """Write ablate.csv, ablate.txt and, where n_train varies, learning_curve.png; return them and metrics by key."""
+    found = _Found(outcomes)
+    files = [folder / CSV, folder / TABLE]
+    with files[0].open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, ("variant", *found.keys, "seed", "n_train", *COLUMNS))
+        writer.writeheader()
+        writer.writerows(
+            {"variant": o.variant, **o.values, "seed": o.seed, "n_train": o.n_train, **row}
+            for o in outcomes for row in o.rows
+        )  # fmt: skip
+    files[1].write_text(table(outcomes) + "\n", encoding="utf-8")
+    if N_TRAIN in found.keys:
+        files.append(folder / CURVE)
+        curves = _curves(found)
+        plots.learning_curve(files[-1], {split: {n: c[split] for n, c in curves.items()} for split in found.splits})
+    return files, _metrics(found)
+
+
+def table(outcomes: Sequence[Outcome]) -> str:
+    """Return means over seeds and differences in pairs as text."""
+    found = _Found(outcomes)
+    parts = [_means(found), _differences(found)]
+    if N_TRAIN in found.keys:
+        parts.insert(1, _curve_table(found))
+    seeds = ", ".join(map(str, found.seeds))
+    notes = [
+        "F in meV/A (over all components), E in meV/atom."
+        f" a +- b: mean and sample standard deviation over seeds {seeds}.",
+        "Differences are taken seed by seed; negative: the first has the lower error. `exceeds the spread`:"
+        " |mean| > 2 sd/sqrt(n).",
+    ]
+    return "\n\n".join([*(part for part in parts if part), "\n".join(notes)])
+
+
+class _Found:
+    """The outcomes, looked up by variant, model, split and column."""
+
+    def __init__(self, outcomes: Sequence[Outcome]) -> None:
+        self.keys = list(outcomes[0].values)
+        self.seeds = list(dict.fromkeys(o.seed for o in outcomes))
+        self.variants = {o.variant: o.values for o in outcomes}
+        self.splits = list(dict.fromkeys(str(row["split"]) for o in outcomes for row in o.rows))
+        self.labels = {v: np.mean([o.n_train for o in outcomes if o.variant == v]) for v in self.variants}
+        self._rows = {(o.variant, o.seed, row["model"], row["split"]): row for o in outcomes for row in o.rows}
+        self.varies_data = any(key.startswith("data.") for key in self.keys)
+
+    @property
+    def models(self) -> list[str]:
+        """The models of the table: scratch too where its training data vary."""
+        has_scratch = any(model == "scratch" for _, _, model, _ in self._rows)
+        return ["ipip", "scratch"] if self.varies_data and has_scratch else ["ipip"]
+
+    @property
+    def measures(self) -> list[tuple[str, str]]:
+        """(split, column) of every number in the table."""
+        return [*((split, FORCE) for split in self.splits), (self.splits[0], ENERGY)]
+
+    def series(self, variant: str, model: str, split: str, column: str) -> Array | None:
+        """Return the number for every seed, shape (seeds,); None where a run lacks the model or the split."""
+        rows = [self._rows.get((variant, seed, model, split)) for seed in self.seeds]
+        return None if None in rows else np.array([row[column] for row in rows if row], dtype=float)
+
+    def pairs(self) -> list[tuple[str, tuple[str, str], tuple[str, str]]]:
+        """Return (title, (variant, model), (variant, model)) of every difference worth telling.
+
+        A variant is set against the first one. Where data are varied beside other keys, against the first with the
+        same data; and the student against the one from scratch.
+        """
+        pairs = []
+        for model in self.models:
+            for variant, values in self.variants.items():
+                first = self._first_beside(values)
+                if first != variant:
+                    pairs.append((f"{model}: {variant} - {first}", (variant, model), (first, model)))
+        if len(self.models) > 1:
+            pairs += [(f"{v}: ipip - scratch", (v, "ipip"), (v, "scratch")) for v in self.variants]
+        return pairs
+
+    def _first_beside(self, values: Mapping[str, str]) -> str:
+        data = [key for key in self.keys if key.startswith("data.")]
+        if len(data) == len(self.keys):
+            data = []
+        return next(v for v, other in self.variants.items() if all(other[key] == values[key] for key in data))
+
+
+def _means(found: _Found) -> str:
+    head = ["variant", "model", "labels", "seeds", *(f"{split} {_SHORT[column]}" for split, column in found.measures)]
+    lines = [head]
+    for variant in found.variants:
+        for model in found.models:
+            series = [found.series(variant, model, *measure) for measure in found.measures]
+            cells = ["-" if values is None else str(Stats.of(values)) for values in series]
+            lines.append([variant, model, f"{found.labels[variant]:.0f}", str(len(found.seeds)), *cells])
+    return _aligned(lines, left=2)
+
+
+def _differences(found: _Found) -> str:
+    lines = [["difference", "of", "mean", "sd", "seeds", ""]]
+    for title, one, other in found.pairs():
+        for split, column in found.measures:
+            a, b = found.series(*one, split, column), found.series(*other, split, column)
+            if a is None or b is None:
+                continue
+            s = Stats.of(a - b)
+            spread = f"{s.sd:.1f}" if s.n > 1 else "-"
+            lines.append([title, f"{split} {_SHORT[column]}", f"{s.mean:+.1f}", spread, str(s.n), s.verdict])
+    return _aligned(lines, left=2) if len(lines) > 1 else ""
+
+
+def _curves(found: _Found) -> dict[str, dict[str, list[tuple[float, float, float]]]]:
+    """Return (labels, mean, sd) of the force MAE by curve and split, in the order of labels.
+
+    A curve is a model with the values of the keys that are varied beside n_train.
+    """
+    curves: dict[str, dict[str, list[tuple[float, float, float]]]] = {}
+    for model in found.models:
+        for variant, values in sorted(found.variants.items(), key=lambda item: found.labels[item[0]]):
+            others = [f"{key}={value}" for key, value in values.items() if key != N_TRAIN]
+            curve = curves.setdefault(", ".join([model, *others]), {split: [] for split in found.splits})
+            for split in found.splits:
+                series = found.series(variant, model, split, FORCE)
+                if series is not None:
+                    s = Stats.of(series)
+                    curve[split].append((float(found.labels[variant]), s.mean, s.sd))
+    return curves
+
+
+def _curve_table(found: _Found) -> str:
+    curves, n = _curves(found), len(found.seeds)
+    columns = [(name, split) for split in found.splits for name in curves]
+    cells = {
+        (labels, name, split): str(Stats(mean, sd, n))
+        for name, split in columns for labels, mean, sd in curves[name][split]
+    }  # fmt: skip
+    head = ["labels", *(f"{name} {split} F MAE" for name, split in columns)]
+    steps = sorted({labels for labels, _, _ in cells})
+    lines = [[f"{labels:.0f}", *(cells.get((labels, *column), "-") for column in columns)] for labels in steps]
+    return _aligned([head, *lines], left=0)
+
+
+def _metrics(found: _Found) -> dict[str, float]:
+    metrics: dict[str, float] = {}
+    for variant in found.variants:
+        for model in found.models:
+            for split, column in found.measures:
+                series = found.series(variant, model, split, column)
+                if series is not None:
+                    s = Stats.of(series)
+                    key = f"{variant}/{model}_{split}_{column}"
+                    metrics |= {f"{key}_mean": s.mean} | ({f"{key}_sd": s.sd} if s.n > 1 else {})
+    return metrics
+
+
+def _aligned(lines: Sequence[Sequence[str]], left: int) -> str:
+    """Return the lines with columns of equal width; the first `left` columns are set left."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    text = [
+        "  ".join(
+            cell.ljust(width) if i < left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    ]
+    return "\n".join([text[0], "-" * max(map(len, text)), *text[1:]])

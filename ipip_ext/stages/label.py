@@ -1,0 +1,134 @@
+"""label: pseudo-labels for the selected frames, by the recipe's policy, and what is retained of the old pool."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from ipip_ext import calculators
+from ipip_ext import frames as fr
+from ipip_ext.backends import registry
+from ipip_ext.committee import CommitteePotential, frame_spread
+from ipip_ext.compute import compute_each
+from ipip_ext.potential import Potential
+from ipip_ext.workspace import Context
+
+_AT_ONCE = 32
+
+
+def label(
+    ctx: Context, *, policy: str, retain: float, frames: Path, old: Path, model: Path, backend: str, teacher: Any,
+    committee: Mapping[str, Any] | None, valid: Path,
+) -> dict[str, Any]:  # fmt: skip
+    """Label the selected frames by the policy, and add the share of the old pool that is retained.
+
+    committee: {"members": folder, "error_per_spread": number} where the policy asks one.
+    """
+    labeller = Labeller(ctx, model, backend, teacher, committee, valid)
+    chosen = fr.read_frames(frames)
+    fresh = labeller.policy(policy)(chosen)
+    pool = fr.read_frames(old)
+    share = retain if fresh else 1.0  # with nothing new, dropping the old would leave nothing
+    kept = sorted(np.random.default_rng(ctx.seed).permutation(len(pool))[: round(share * len(pool))])
+    fr.write_frames(ctx.folder / "pool.extxyz", [*fresh, *(pool[i] for i in kept)])
+    by = Counter(str(frame.info[fr.SOURCE]) for frame in fresh)
+    told = ", ".join(f"{count} by {source}" for source, count in by.items()) or "none"
+    ctx.note(f"new frames in the pool: {told}; {len(kept)} of {len(pool)} old ones retained")
+    return {
+        "frames": ctx.folder / "pool.extxyz",
+        "n_new": len(fresh),
+        "n_retained": len(kept),
+        "n_failed": len(chosen) - len(fresh),
+        "n_by_source": dict(by),
+    }
+
+
+@dataclass
+class Labeller:
+    """The policies. Each takes frames and returns those that could be labelled, with their source."""
+
+    ctx: Context
+    model: Path
+    backend: str
+    teacher: Any
+    committee: Mapping[str, Any] | None
+    valid: Path
+
+    def policy(self, name: str) -> Callable[[Sequence[Atoms]], list[Atoms]]:
+        """Return the labelling of a recipe's `label.policy`."""
+        return {
+            "teacher": self.by_teacher,
+            "self": self.by_student,
+            "committee": self.by_committee,
+            "cross": self.across,
+        }[name]
+
+    def by_teacher(self, frames: Sequence[Atoms]) -> list[Atoms]:
+        """Label by the foundation model."""
+        if not frames:  # loading it may take long
+            return []
+        potential = self._teacher()
+        return self._label(frames, potential, f"teacher:{potential.name}")
+
+    def by_student(self, frames: Sequence[Atoms]) -> list[Atoms]:
+        """Label by the student just fine-tuned."""
+        engine = registry.backend(self.backend)
+        return self._label(frames, engine.potential(engine.load(self.model), self.ctx.device), f"self:{self._at()}")
+
+    def by_committee(self, frames: Sequence[Atoms]) -> list[Atoms]:
+        """Label by the mean of the committee."""
+        return self._label(frames, self._committee(), f"committee:{self._at()}")
+
+    def across(self, frames: Sequence[Atoms]) -> list[Atoms]:
+        """Label by the committee where its expected error is below the teacher's on validation, else by the teacher.
+
+        The expected error is the committee's spread times what validation showed an error to be per spread,
+        so the threshold is no number that anyone has to choose.
+        """
+        assert self.committee is not None
+        limit = self._teacher_error()
+        opinions = self._committee().opinions(frames)
+        expected = np.array([frame_spread(opinion) for opinion in opinions]) * self.committee["error_per_spread"]
+        sure = [frame for frame, error in zip(frames, expected, strict=True) if error < limit]
+        unsure = [frame for frame, error in zip(frames, expected, strict=True) if error >= limit]
+        self.ctx.note(
+            f"the committee's expected error is below the teacher's {limit * 1e3:.0f} meV/A"
+            f" on {len(sure)} of {len(frames)} frames"
+        )
+        return [*self.by_committee(sure), *self.by_teacher(unsure)]
+
+    def _teacher(self) -> Potential:
+        return calculators.make(self.teacher, device=self.ctx.device, root=self.ctx.home)
+
+    def _committee(self) -> CommitteePotential:
+        assert self.committee is not None
+        return CommitteePotential.load(Path(self.committee["members"]), self.backend, self.ctx.device)
+
+    def _teacher_error(self) -> float:
+        """Return the RMS error of the teacher's force components on validation frames, eV/Angstrom."""
+        frames = fr.read_frames(self.valid)
+        said = self._teacher().compute(frames)
+        errors = [p.forces_eV_per_A - f.arrays[fr.FORCES] for p, f in zip(said, frames, strict=True)]
+        return float(np.sqrt(np.mean(np.concatenate(errors) ** 2)))
+
+    def _at(self) -> str:
+        return self.ctx.name.split("/", maxsplit=1)[0]
+
+    def _label(self, frames: Sequence[Atoms], potential: Potential, source: str) -> list[Atoms]:
+        """Label all frames; one that the potential can't compute is left out and told of."""
+        done: list[Atoms] = []
+        for start in range(0, len(frames), _AT_ONCE):
+            batch = frames[start : start + _AT_ONCE]
+            predictions, failures = compute_each(potential, batch)
+            for index, why in failures.items():
+                self.ctx.note(f"no label for frame {batch[index].info[fr.ID]}: {why}")
+            pairs = enumerate(zip(batch, predictions, strict=True))
+            done += [fr.labelled(frame, told, source) for index, (frame, told) in pairs if index not in failures]
+            self.ctx.progress((start + len(batch)) / len(frames), f"{start + len(batch)}/{len(frames)}, {source}")
+        return done

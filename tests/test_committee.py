@@ -1,0 +1,176 @@
+"""Committees: what they say, what their spread is worth, whom they ask."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.calculators.emt import EMT
+from click.testing import CliRunner
+from conftest import cell, label, write_recipe
+
+from ipip_ext import frames as fr
+from ipip_ext import load_calculator
+from ipip_ext.cli import main
+from ipip_ext.committee import CommitteePotential, Opinion, calibrate, frame_spread
+from ipip_ext.errors import ModelFileError
+from ipip_ext.potential import Prediction
+from ipip_ext.stages.train import _weighted
+
+REFERENCE = {"python": "ase.calculators.emt:EMT", "kwargs": {"asap_cutoff": True}}
+
+
+class Says:
+    """A potential that always gives the same energy and force."""
+
+    name, batched, n_parameters = "says", True, 7
+
+    def __init__(self, energy_eV: float, force: float) -> None:
+        self.energy_eV, self.force = energy_eV, force
+
+    def compute(self, frames, **_options):
+        return [Prediction(self.energy_eV, np.full((len(f), 3), self.force)) for f in frames]
+
+
+def test_mean_and_spread_are_those_of_the_members():
+    joint = CommitteePotential([Says(1.0, 0.0), Says(2.0, 1.0), Says(6.0, 5.0)], "committee")
+    (opinion,) = joint.opinions([cell(1)])
+    assert opinion.mean.energy_eV == pytest.approx(3.0)
+    assert np.allclose(opinion.mean.forces_eV_per_A, 2.0)
+    assert opinion.energy_spread_eV == pytest.approx(np.std([1, 2, 6], ddof=1))
+    assert np.allclose(opinion.force_spread_eV_per_A, np.std([0, 1, 5], ddof=1))
+    assert frame_spread(opinion) == pytest.approx(np.std([0, 1, 5], ddof=1))
+    assert joint.n_parameters == 21
+
+
+def test_calibration_finds_what_a_spread_is_worth():
+    rng = np.random.default_rng(0)
+    opinions, frames = [], []
+    for i in range(60):
+        frame, spread = label(cell(i)), rng.uniform(0.05, 0.5, 4)
+        error = rng.normal(size=(4, 3)) * 2.0 * spread[:, None]
+        mean = Prediction(0.0, frame.arrays[fr.FORCES] + error)
+        opinions.append(Opinion(mean, 0.0, spread))
+        frames.append(frame)
+    found = calibrate(opinions, frames)
+    assert found["error_per_spread"] == pytest.approx(2.0, rel=0.1)
+    assert found["rank_correlation"] > 0.5
+    curve = found["curve"]
+    assert [point["spread_meV_per_A"] for point in curve] == sorted(point["spread_meV_per_A"] for point in curve)
+    assert all(point["error_meV_per_A"] / point["spread_meV_per_A"] == pytest.approx(2.0, rel=0.4) for point in curve)
+
+
+def test_pool_frames_weigh_what_their_source_does():
+    frame = label(cell(1))
+    frame.info[fr.SOURCE] = "teacher:chgnet"
+    assert fr.WEIGHT not in _weighted(frame, {"self": 0.5}).info
+    assert _weighted(frame, {"teacher": 0.25}).info[fr.WEIGHT] == 0.25
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, alloy_data) -> Path:
+    """A tiny run with cross labels, three reference labels, and the committee exported."""
+    folder = tmp_path_factory.mktemp("committee")
+    write_recipe(
+        folder, alloy_data, tracking__enabled=False, label__policy="cross",
+        label__reference={"calculator": REFERENCE, "budget": 3, "candidates_per_label": 2},
+        committee={"size": 3, "export": True}, baselines=[{"kind": "teacher"}],
+    )  # fmt: skip
+    with contextlib.chdir(folder):
+        done = CliRunner().invoke(main, ["run", "recipe.yaml"], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return folder / "runs" / "tiny"
+
+
+def committee_of(run: Path, at: str) -> CommitteePotential:
+    return CommitteePotential.load(run / at / "committee" / "members", "mace", "cpu")
+
+
+@pytest.mark.slow
+def test_members_differ_and_the_first_is_the_student(run):
+    from ipip_ext.backends import registry
+
+    backend = registry.backend("mace")
+    members = [backend.parameters(backend.load(run / f"iter-00/committee/members/{k}")) for k in range(3)]
+    student = backend.parameters(backend.load(run / "iter-00/finetune/model"))
+    assert all(np.array_equal(members[0][name], student[name]) for name in student)
+    assert not any(
+        np.array_equal(members[1][n], members[2][n]) for n in student if "weight" in n and student[n].size > 9
+    )
+
+
+@pytest.mark.slow
+def test_the_reference_is_asked_where_the_committee_is_least_sure(run):
+    before, after = (fr.read_frames(run / name) for name in ("prepare/train.extxyz", "iter-00/ask/train.extxyz"))
+    asked = after[len(before) :]
+    assert len(asked) == 3
+    walked = fr.read_frames(run / "iter-00/select/frames.extxyz")
+    spread = {f.info[fr.ID]: frame_spread(o) for f, o in
+              zip(walked, committee_of(run, "iter-00").opinions(walked), strict=True)}  # fmt: skip
+    least_sure = sorted(spread, key=spread.__getitem__)[-6:]
+    assert {frame.info[fr.ID] for frame in asked} <= set(least_sure)
+    for frame in asked:
+        atoms = frame.copy()
+        atoms.calc = EMT(asap_cutoff=True)
+        assert np.allclose(frame.arrays[fr.FORCES], atoms.get_forces(), atol=1e-6)
+        assert frame.info[fr.SOURCE] == "reference:python:EMT"
+    rest = {frame.info[fr.ID] for frame in fr.read_frames(run / "iter-00/ask/rest.extxyz")}
+    assert rest == set(spread) - {frame.info[fr.ID] for frame in asked}
+
+
+@pytest.mark.slow
+def test_the_next_finetuning_learns_from_them(run):
+    rounds = [json.loads((run / f"iter-0{i}/finetune/stage.json").read_text())["values"]["n_train"] for i in (0, 1)]
+    assert rounds == [12, 15]
+
+
+@pytest.mark.slow
+def test_cross_labels_follow_the_calibrated_threshold(run):
+    fresh = [f for f in fr.read_frames(run / "iter-00/label/pool.extxyz") if f.info[fr.ID].startswith("it01")]
+    joint = committee_of(run, "iter-00")
+    worth = json.loads((run / "iter-00/committee/calibration.json").read_text())["error_per_spread"]
+    valid = fr.read_frames(run / "prepare/valid.extxyz")
+    errors = []
+    for frame in valid:
+        atoms = frame.copy()
+        atoms.calc = EMT()
+        errors.append(atoms.get_forces() - frame.arrays[fr.FORCES])
+    limit = np.sqrt(np.mean(np.concatenate(errors) ** 2))
+    for frame, opinion in zip(fresh, joint.opinions(fresh), strict=True):
+        by_committee = frame_spread(opinion) * worth < limit
+        assert frame.info[fr.SOURCE].startswith("committee:iter-00" if by_committee else "teacher:")
+    # here the teacher is nearly the reference, so no committee of students should be believed
+    assert {frame.info[fr.SOURCE] for frame in fresh} == {"teacher:python:EMT"}
+
+
+@pytest.mark.slow
+def test_the_exported_committee_is_a_calculator_with_its_spread(run, finished_run):
+    atoms = cell(3)
+    atoms.calc = load_calculator(run, committee=True)
+    best = json.loads((run / "model" / "stage.json").read_text())["values"]["iteration"]
+    (opinion,) = committee_of(run, f"iter-0{best}").opinions([atoms])
+    assert atoms.get_potential_energy() == pytest.approx(opinion.mean.energy_eV)
+    assert np.allclose(atoms.get_forces(), opinion.mean.forces_eV_per_A)
+    assert np.allclose(atoms.calc.results["forces_spread"], opinion.force_spread_eV_per_A)
+    worth = json.loads((run / "model" / "calibration.json").read_text())["error_per_spread"]
+    assert np.allclose(atoms.calc.results["forces_error"], opinion.force_spread_eV_per_A * worth)
+    assert atoms.get_stress().shape == (6,)
+    with pytest.raises(ModelFileError, match=r"committee\.export: true"):
+        load_calculator(finished_run / "runs" / "tiny", committee=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", ["committee"])
+def test_committee_labels(run, policy, tmp_path):
+    import shutil
+
+    shutil.copytree(run.parent.parent, tmp_path / "copy")
+    with contextlib.chdir(tmp_path / "copy"):
+        sets = ["--set", f"label.policy={policy}", "--set", "label.reference=null"]
+        done = CliRunner().invoke(main, ["run", "recipe.yaml", "--redo", "label", *sets], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        pool = fr.read_frames(Path("runs/tiny/iter-00/label/pool.extxyz"))
+    assert [f.info[fr.SOURCE] for f in pool[:16]] == ["committee:iter-00"] * 16
