@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "ipip_ext"
 ORDER = [
     ["errors", "potential", "seeds", "units", "provenance", "__init__"],
     ["schema", "compute", "geometry"],
-    ["backends.registry", "backends.mace.config", "events"],
+    ["backends.registry", "backends.mace.config", "events", "recipe_training", "recipe_labels"],
     ["recipe"],
     ["recipe_file", "recipe_docs", "frames", "workspace", "select", "tracking_store"],
     ["metrics", "tracking", "status"],
