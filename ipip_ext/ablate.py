@@ -24,10 +24,10 @@ from ipip_ext.tracking import MlflowMirror
 
 PLAN = "ablate.yaml"
 
-_NOT_DECISIVE = "changes no result that a run is known by; set it for all variants with --set."
+_NOT_DECISIVE = "variants would share their results, which are not known by it; set it for all with --set."
 _FIXED = {
-    "name": "names the folder of all variants; set it with --set.",
-    "seed": "every variant runs with the same seeds; say how many with --seeds.",
+    "name": "all variants stand in the folder of one name; set it with --set.",
+    "seed": "all variants run with the same seeds; say how many with --seeds.",
     "device": _NOT_DECISIVE, "threads": _NOT_DECISIVE, "tracking": _NOT_DECISIVE,
 }  # fmt: skip
 _LONGEST_SLUG = 120
@@ -110,7 +110,7 @@ def parse_vary(texts: Sequence[str], recipe: Recipe) -> dict[str, list[Any]]:
         if not key or not values.strip():
             raise RecipeError(f"--vary {text}: must read key=a,b,c, such as finetune.lr=0.003,0.01.")
         if why := _FIXED.get(key.split(".")[0]):
-            raise RecipeError(f"--vary {text}: {key} {why}")
+            raise RecipeError(f"--vary {text}: can't be varied: {why}")
         if key in found:
             raise RecipeError(f"--vary {text}: {key} is varied twice; give all its values at once.")
         try:
@@ -138,13 +138,14 @@ def run(grid: Grid, say: Callable[[str], None]) -> Path:
     mirror = MlflowMirror(grid.folder, grid.recipe.tracking, grid.recipe.name)
     if grid.recipe.tracking.enabled:
         bus.sinks.append(mirror)
+    bus.sinks.append(lambda event: say(event.name) if event.kind == "note" else None)
     keys = grid.variants[0].values
     varied = {f"vary.{key}": ", ".join(dict.fromkeys(v.values[key] for v in grid.variants)) for key in keys}
     params = {"name": grid.recipe.name, "seeds": ", ".join(map(str, grid.seeds)), **varied}
     tags = {"role": "ablation", "ipip.grid": grid.recipe.name, "mlflow.runName": f"{grid.recipe.name} ablate"}
     bus.emit(Event("run", "started", data={"recipe": params, "tags": tags}))
     try:
-        _run_all(grid, say, mirror)
+        _run_all(grid, bus, mirror)
     except BaseException as error:
         bus.emit(Event("run", "stopped", f"{type(error).__name__}: {error}"[:500]))
         raise
@@ -158,9 +159,10 @@ def run(grid: Grid, say: Callable[[str], None]) -> Path:
     return grid.folder / ablate_report.TABLE
 
 
-def _run_all(grid: Grid, say: Callable[[str], None], mirror: MlflowMirror) -> None:
+def _run_all(grid: Grid, bus: EventBus, mirror: MlflowMirror) -> None:
     runs = list(grid.runs())
-    say(f"{len(runs)} runs in {grid.folder}: {len(grid.variants)} variants, seeds {', '.join(map(str, grid.seeds))}")
+    seeds = ", ".join(map(str, grid.seeds))
+    bus.emit(Event("note", f"{len(runs)} runs in {grid.folder}: {len(grid.variants)} variants, seeds {seeds}"))
     check, took = _Checks(), dict[int, float]()
     for index, one in enumerate(runs):
         was_finished, start = one.is_finished, time.monotonic()
@@ -175,7 +177,8 @@ def _run_all(grid: Grid, say: Callable[[str], None], mirror: MlflowMirror) -> No
         ahead = [i for i in range(index + 1, len(runs)) if not runs[i].is_finished]
         left = f"; about {duration(_left(took, ahead, len(grid.variants)))} to go" if ahead else ""
         how = "was finished" if was_finished else f"done in {duration(took[index])}"
-        say(f"[{index + 1}/{len(runs)}] {one.variant.slug}, seed {one.recipe.seed}: {how}{left}")
+        where = f"[{index + 1}/{len(runs)}] {one.variant.slug}, seed {one.recipe.seed}"
+        bus.emit(Event("note", f"{where}: {how}{left}"))
 
 
 def _left(took: Mapping[int, float], ahead: Sequence[int], n_variants: int) -> float:

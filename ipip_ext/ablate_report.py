@@ -57,6 +57,10 @@ class Stats:
         return "exceeds the spread" if exceeds else "within the spread"
 
 
+Curve = dict[str, list[tuple[float, Stats]]]
+"""By split, (labels, force MAE) in the order of labels."""
+
+
 def read(variant: str, values: Mapping[str, str], seed: int, folder: Path) -> Outcome:
     """Read the finished run in `folder`."""
     n_train = int(read_record(folder / "prepare", "prepare")["values"]["n_train"])
@@ -78,7 +82,11 @@ def write(folder: Path, outcomes: Sequence[Outcome]) -> tuple[list[Path], dict[s
     if N_TRAIN in found.keys:
         files.append(folder / CURVE)
         curves = _curves(found)
-        plots.learning_curve(files[-1], {split: {n: c[split] for n, c in curves.items()} for split in found.splits})
+        panels = {
+            split: {name: [(labels, s.mean, s.sd) for labels, s in curve[split]] for name, curve in curves.items()}
+            for split in found.splits
+        }
+        plots.learning_curve(files[-1], panels)
     return files, _metrics(found)
 
 
@@ -87,13 +95,14 @@ def table(outcomes: Sequence[Outcome]) -> str:
     found = _Found(outcomes)
     parts = [_means(found), _differences(found)]
     if N_TRAIN in found.keys:
-        parts.insert(1, _curve_table(found))
+        parts[1:1] = _curve_tables(found)
     seeds = ", ".join(map(str, found.seeds))
     notes = [
         "F in meV/A (over all components), E in meV/atom."
         f" a +- b: mean and sample standard deviation over seeds {seeds}.",
         "Differences are taken seed by seed; negative: the first has the lower error. `exceeds the spread`:"
         " |mean| > 2 sd/sqrt(n).",
+        "Chance alone exceeds it in 30 % of differences with 2 seeds, 18 % with 3, 12 % with 5.",
     ]
     return "\n\n".join([*(part for part in parts if part), "\n".join(notes)])
 
@@ -129,24 +138,20 @@ class _Found:
     def pairs(self) -> list[tuple[str, tuple[str, str], tuple[str, str]]]:
         """Return (title, (variant, model), (variant, model)) of every difference worth telling.
 
-        A variant is set against the first one. Where data are varied beside other keys, against the first with the
-        same data; and the student against the one from scratch.
+        A variant is set against the first one; where data are varied beside other keys, against the first with the
+        same data. Where data are varied, the student is also set against the one from scratch.
         """
+        data = [key for key in self.keys if key.startswith("data.")]
+        only_data = len(data) == len(self.keys)
         pairs = []
-        for model in self.models:
+        for model in self.models if only_data else ["ipip"]:
             for variant, values in self.variants.items():
-                first = self._first_beside(values)
+                first = next(v for v, o in self.variants.items() if only_data or all(o[k] == values[k] for k in data))
                 if first != variant:
                     pairs.append((f"{model}: {variant} - {first}", (variant, model), (first, model)))
         if len(self.models) > 1:
             pairs += [(f"{v}: ipip - scratch", (v, "ipip"), (v, "scratch")) for v in self.variants]
         return pairs
-
-    def _first_beside(self, values: Mapping[str, str]) -> str:
-        data = [key for key in self.keys if key.startswith("data.")]
-        if len(data) == len(self.keys):
-            data = []
-        return next(v for v, other in self.variants.items() if all(other[key] == values[key] for key in data))
 
 
 def _means(found: _Found) -> str:
@@ -173,35 +178,32 @@ def _differences(found: _Found) -> str:
     return _aligned(lines, left=2) if len(lines) > 1 else ""
 
 
-def _curves(found: _Found) -> dict[str, dict[str, list[tuple[float, float, float]]]]:
-    """Return (labels, mean, sd) of the force MAE by curve and split, in the order of labels.
-
-    A curve is a model with the values of the keys that are varied beside n_train.
-    """
-    curves: dict[str, dict[str, list[tuple[float, float, float]]]] = {}
+def _curves(found: _Found) -> dict[str, Curve]:
+    """Return the force MAE over labels by name of curve: a model, and the values of what else is varied."""
+    curves: dict[str, Curve] = {}
     for model in found.models:
+        mine: dict[str, Curve] = {}
         for variant, values in sorted(found.variants.items(), key=lambda item: found.labels[item[0]]):
             others = [f"{key}={value}" for key, value in values.items() if key != N_TRAIN]
-            curve = curves.setdefault(", ".join([model, *others]), {split: [] for split in found.splits})
+            curve = mine.setdefault(", ".join([model, *others]), {split: [] for split in found.splits})
             for split in found.splits:
                 series = found.series(variant, model, split, FORCE)
                 if series is not None:
-                    s = Stats.of(series)
-                    curve[split].append((float(found.labels[variant]), s.mean, s.sd))
+                    curve[split].append((float(found.labels[variant]), Stats.of(series)))
+        is_one = len({repr(curve) for curve in mine.values()}) == 1  # such as scratch, where label.policy is varied
+        curves |= {model: next(iter(mine.values()))} if is_one else mine
     return curves
 
 
-def _curve_table(found: _Found) -> str:
-    curves, n = _curves(found), len(found.seeds)
-    columns = [(name, split) for split in found.splits for name in curves]
-    cells = {
-        (labels, name, split): str(Stats(mean, sd, n))
-        for name, split in columns for labels, mean, sd in curves[name][split]
-    }  # fmt: skip
-    head = ["labels", *(f"{name} {split} F MAE" for name, split in columns)]
-    steps = sorted({labels for labels, _, _ in cells})
-    lines = [[f"{labels:.0f}", *(cells.get((labels, *column), "-") for column in columns)] for labels in steps]
-    return _aligned([head, *lines], left=0)
+def _curve_tables(found: _Found) -> list[str]:
+    """Return a table for each split: labels down, curves across."""
+    curves, tables = _curves(found), []
+    for split in found.splits:
+        cells = {(labels, name): str(stats) for name in curves for labels, stats in curves[name][split]}
+        steps = sorted({labels for labels, _ in cells})
+        lines = [[f"{labels:.0f}", *(cells.get((labels, name), "-") for name in curves)] for labels in steps]
+        tables.append(_aligned([[f"{split} F MAE by labels", *curves], *lines], left=0))
+    return tables
 
 
 def _metrics(found: _Found) -> dict[str, float]:

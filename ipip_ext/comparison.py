@@ -14,6 +14,9 @@ from ipip_ext.stages.speed import speed
 from ipip_ext.stages.train import scratch
 from ipip_ext.workspace import Done, Workspace
 
+SCRATCH = "baseline-scratch/scratch"
+"""The stage that trains the from-scratch baseline."""
+
 
 @dataclass(frozen=True)
 class Contender:
@@ -40,7 +43,7 @@ def run_baselines(
         model: dict[str, Any]
         if isinstance(baseline, Scratch):
             name, align = "scratch", None
-            trained = work.do(scratch, baseline.fit, at=at, student=recipe.student, e0s_eV=e0s_eV, **task)
+            trained = train_scratch(recipe, work, baseline, e0s_eV, task)
             model = {"backend": recipe.backend, "model": trained.model}
         else:
             name, align = f"teacher ({calculators.describe(recipe.teacher)})", task["train"]
@@ -48,6 +51,14 @@ def run_baselines(
         scores = work.do(evaluate, at=at, model=model, **exam, align=align)
         found[name] = Contender("baseline", at, model, scores, aligned=align is not None)
     return found
+
+
+def train_scratch(
+    recipe: Recipe, work: Workspace, baseline: Scratch, e0s_eV: Mapping[str, float], task: Mapping[str, Any]
+) -> Done:  # fmt: skip
+    """Train the student's architecture on the task's labels alone."""
+    at = SCRATCH.split("/", maxsplit=1)[0]
+    return work.do(scratch, baseline.fit, at=at, student=recipe.student, e0s_eV=e0s_eV, **task)
 
 
 def compare(recipe: Recipe, work: Workspace, contenders: Mapping[str, Contender], starts: Any) -> Done:

@@ -97,7 +97,8 @@ def _stage(event: Event) -> str:
 
 def _metric(event: Event) -> str:
     step = f" [{event.step}]" if event.step is not None else ""
-    return f"{event.stage}: {event.name}{step} = {event.value:.6g}"
+    where = f"{event.stage}: " if event.stage else ""
+    return f"{where}{event.name}{step} = {event.value:.6g}"
 
 
 def _progress(event: Event) -> str:

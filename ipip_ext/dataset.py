@@ -178,7 +178,7 @@ def check_elements(path: Path, frames: Sequence[Atoms], data: Data, train: Seque
     known = fr.elements(train)
     lacks, remedy = f"{data.train} lacks", "label some frames with it"
     if data.n_train is not None:
-        lacks, remedy = f"the {len(train)} frames that data.n_train draws of {data.train} lack", "raise data.n_train"
+        lacks, remedy = f"the {len(train)} frames that data.n_train draws from {data.train} lack", "raise data.n_train"
     for index, frame in enumerate(frames):
         new = sorted(set(frame.get_chemical_symbols()) - known)
         if new:

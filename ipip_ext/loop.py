@@ -35,7 +35,7 @@ def run(recipe: Recipe, work: Workspace) -> Done:
     student: dict[str, Any] = {"student": recipe.student}
     teacher: dict[str, Any] = {"teacher": calculators.identity(recipe.teacher)}
 
-    data = _prepare(recipe, work)
+    data = prepare_data(recipe, work)
     task = {"train": data.train, "valid": data.valid}
     ood = recipe.data.ood.model_dump() if recipe.data.ood else None
     exam = {"test": data.test, "ood": ood, "batch_size": recipe.evaluate.batch_size}
@@ -120,7 +120,8 @@ def _opinion_of(voted: Done | None) -> dict[str, Any] | None:
     return None if voted is None else {"members": voted.members, "error_per_spread": voted.error_per_spread}
 
 
-def _prepare(recipe: Recipe, work: Workspace) -> Done:
+def prepare_data(recipe: Recipe, work: Workspace) -> Done:
+    """Read, check and split the task's frames."""
     data = recipe.data
     return work.do(
         prepare, data, train=data.train, test=data.test, valid=data.valid,

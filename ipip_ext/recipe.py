@@ -216,6 +216,10 @@ class Recipe(Section):
     thread gains a third on an idle machine, and loses tenfold on a busy one, where threads wait for each
     other by spinning (docs/benchmarks.md)."""
 
+    parallel: bool = True
+    """Train the from-scratch baseline in a second process meanwhile, on a CPU with a core to spare.
+    The results are the same, only sooner."""
+
     iterations: PositiveInt = 2
     """Rounds of pretrain, finetune, sample, label, forget."""
 

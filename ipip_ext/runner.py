@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from ipip_ext import loop, preflight, provenance
+from ipip_ext import background, loop, preflight, provenance
 from ipip_ext.console import Console, LogFile
 from ipip_ext.errors import WorkspaceError, did_you_mean
 from ipip_ext.events import Event, EventBus, JsonLines
@@ -60,13 +60,18 @@ def run(
     if recipe.tracking.enabled:
         bus.sinks.append(MlflowMirror(folder, recipe.tracking, recipe.name))
     bus.emit(Event("run", "started", data=_identity(recipe) | ({"tags": dict(tags)} if tags else {})))
+    second = background.Background(folder, recipe.folder)
+    aside = second.before if not (redo or siblings) and background.is_worthwhile(recipe) else None
     try:
         done = loop.run(
-            recipe, Workspace(folder, bus, recipe.seed, recipe.device, redo, recipe.folder, siblings=siblings)
+            recipe,
+            Workspace(folder, bus, recipe.seed, recipe.device, redo, recipe.folder, siblings=siblings, before=aside),
         )
     except BaseException as error:
         bus.emit(Event("run", "stopped", f"{type(error).__name__}: {error}"[:500]))
         raise
+    finally:
+        second.stop()
     _publish(folder, done, bus)
     return done
 

@@ -84,6 +84,7 @@ class Workspace:
     redo: name of a stage from which everything is computed anew.
     rehearsal: write nothing; check what would be reused and raise Unfinished at the first stage to compute.
     siblings: run folders from which a finished stage may be copied, if it is the very one that is wanted here.
+    before: called with the name of each stage before it is looked for.
     """
 
     root: Path
@@ -94,6 +95,7 @@ class Workspace:
     home: Path = Path()
     rehearsal: bool = False
     siblings: tuple[Path, ...] = ()
+    before: Callable[[str], None] | None = None
     _redoing: bool = field(default=False, init=False)
 
     def do(
@@ -110,6 +112,8 @@ class Workspace:
         scope, _, alias = at.partition(":")
         name = "/".join(part for part in (scope, alias or stage.__name__) if part)
         folder = self.root / name
+        if self.before is not None:
+            self.before(name)
         wanted = _fingerprint(name, params, inputs, derive(self.seed, name))
         self._start_over_if_asked(name, folder)
         if follows:

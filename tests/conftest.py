@@ -73,6 +73,7 @@ def tiny_recipe(data: Path, **changes: object) -> dict:
         "name": "tiny",
         "seed": 3,
         "device": "cpu",
+        "parallel": False,
         "iterations": 2,
         "min_improvement": 0.0,
         "data": {

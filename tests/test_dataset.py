@@ -12,7 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ipip_ext import frames as fr
-from ipip_ext.dataset import check_disjoint, check_magnitudes, energy_zeros, same_structure, split_valid
+from ipip_ext.dataset import (
+    check_disjoint,
+    check_magnitudes,
+    energy_zeros,
+    load_dataset,
+    same_structure,
+    split_valid,
+    subset,
+)
 from ipip_ext.errors import DataError
 from ipip_ext.recipe import Data
 
@@ -48,6 +56,57 @@ def test_splits_partition(starts, fraction, how, seed):
     assert valid
     if how == "grouped":
         assert not {f.info["start"] for f in train} & {f.info["start"] for f in valid}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    starts=st.lists(st.sampled_from("abcd"), min_size=2, max_size=40),
+    how=st.sampled_from(["random", "stratified", "grouped"]),
+    seed=st.integers(0, 5),
+    sizes=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+)
+def test_fewer_training_frames_are_a_subset_of_more(starts, how, seed, sizes):
+    frames = [bare(i, start) for i, start in enumerate(starts)]
+    small, large = sorted(min(size, len(frames)) for size in sizes)
+    few, many = (subset(task(n_train=n, valid_split=how, split_keys=("start",)), frames, seed) for n in (small, large))
+    ids = [[int(frame.info["frame_id"]) for frame in chosen] for chosen in (few, many)]
+    assert [len(chosen) for chosen in ids] == [small, large]
+    assert set(ids[0]) <= set(ids[1])
+    assert ids == [sorted(chosen) for chosen in ids]  # in the order of the file
+    if how == "stratified":
+        counts = {s: [f.info["start"] for f in many].count(s) for s in set(starts)}
+        for start, count in counts.items():  # none has more than one above another that still had some to give
+            assert count == starts.count(start) or count >= max(counts.values()) - 1
+
+
+def test_validation_and_test_do_not_depend_on_n_train(alloy_data):
+    files = {name: alloy_data / f"{name}.extxyz" for name in ("train", "test")}
+    loaded = {
+        n: load_dataset(Data(**files, valid_fraction=0.25, n_train=n), alloy_data / "starts.extxyz", seed=3)
+        for n in (4, 8, 12, None)
+    }
+    ids = {n: [[f.info[fr.ID] for f in frames] for frames in (d.train, d.valid, d.test)] for n, d in loaded.items()}
+    for n in (4, 8):
+        assert ids[n][1:] == ids[None][1:]
+        assert len(ids[n][0]) == n
+    assert set(ids[4][0]) < set(ids[8][0]) < set(ids[None][0])
+    assert ids[12] == ids[None]
+    assert loaded[4].e0s_eV == energy_zeros(task(), loaded[4].train, [])
+    assert loaded[4].e0s_eV != loaded[None].e0s_eV
+
+
+def test_a_subset_that_can_not_be_is_refused(tmp_path, alloy_data):
+    frames = fr.read_frames(alloy_data / "train.extxyz")
+    for frame in frames[1:]:
+        frame.symbols[:] = "Cu"
+        frame.arrays[fr.FORCES] += 0.01
+    fr.write_frames(tmp_path / "train.extxyz", frames)
+    data = Data(train=tmp_path / "train.extxyz", test=tmp_path / "train.extxyz", valid=alloy_data / "test.extxyz")
+    where = r"frame test-00000 holds Al, which the 3 frames that data\.n_train draws from .*train\.extxyz lack"
+    with pytest.raises(DataError, match=where + r" \(Cu\); raise data\.n_train"):
+        load_dataset(data.model_copy(update={"n_train": 3}), alloy_data / "starts.extxyz", seed=0)
+    with pytest.raises(DataError, match=r"data\.n_train is 17, but 16 frames are there"):
+        load_dataset(data.model_copy(update={"n_train": 17}), alloy_data / "starts.extxyz", seed=0)
 
 
 def test_fitted_zeros_recover_what_was_put_in():

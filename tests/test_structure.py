@@ -20,8 +20,9 @@ ORDER = [
     ["load"],
     ["stages"],
     ["preflight", "comparison"],
-    ["loop"],
+    ["loop", "background"],
     ["runner", "ablate_report"],
+    ["second_process"],
     ["ablate"],
     ["cli"],
 ]

@@ -9,7 +9,7 @@ import pytest
 from ipip_ext.errors import WorkspaceError
 from ipip_ext.events import EventBus
 from ipip_ext.recipe import Fit
-from ipip_ext.workspace import Context, Workspace
+from ipip_ext.workspace import Context, Unfinished, Workspace
 
 
 class Killed(Exception):
@@ -128,6 +128,71 @@ def test_a_changed_or_missing_output_is_refused(tmp_path, stage):
     done.out.unlink()
     with pytest.raises(WorkspaceError, match=r"out\.txt: output out is missing or was changed"):
         work(tmp_path).do(stage, Fit())
+
+
+def test_a_stage_that_a_sibling_finished_is_copied(tmp_path, stage):
+    source = tmp_path / "in.txt"
+    source.write_text("a")
+    there = work(tmp_path / "a").do(stage, Fit(), at="iter-00", source=source)
+    events = []
+    siblings = (tmp_path / "none", tmp_path / "b", tmp_path / "a")
+    here = Workspace(tmp_path / "b", EventBus([events.append]), siblings=siblings)
+    done = here.do(stage, Fit(), at="iter-00", source=source)
+    assert stage.calls == 1
+    assert done.record == there.record
+    assert done.out == tmp_path / "b/iter-00/count/out.txt"
+    assert done.out.read_text() == there.out.read_text()
+    assert [(e.name, e.stage) for e in events] == [("borrowed", "iter-00/count")]
+    assert work(tmp_path / "b").do(stage, Fit(), at="iter-00", source=source).answer == 42
+    assert not list(tmp_path.rglob("*.part"))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda there: (there.folder / "out.txt").write_text("tampered"),
+        lambda there: (there.folder / "first.txt").unlink(),
+        lambda there: (there.folder / "stage.json").write_text("{"),
+        lambda there: (there.folder / "stage.json").write_text(json.dumps({**there.record, "versions": {}})),
+        lambda there: there.folder.rename(there.folder.with_name("count.part")),
+    ],
+)
+def test_what_is_not_whole_is_not_borrowed(tmp_path, stage, spoil):
+    spoil(work(tmp_path / "a").do(stage, Fit()))
+    assert work(tmp_path / "b", siblings=(tmp_path / "a",)).do(stage, Fit()).answer == 42
+    assert stage.calls == 2
+
+
+def test_what_differs_or_is_asked_for_anew_is_not_borrowed(tmp_path, stage):
+    siblings = (tmp_path / "a",)
+    work(tmp_path / "a").do(stage, Fit())
+    work(tmp_path / "lr", siblings=siblings).do(stage, Fit(lr=0.5))
+    work(tmp_path / "seed", siblings=siblings, seed=1).do(stage, Fit())
+    work(tmp_path / "redo", siblings=siblings, redo="count").do(stage, Fit())
+    work(tmp_path / "sum", siblings=siblings).do(stage, Fit(), follows=True)
+    assert stage.calls == 5
+    with pytest.raises(Unfinished):
+        work(tmp_path / "rehearsal", siblings=siblings, rehearsal=True).do(stage, Fit())
+    assert not (tmp_path / "rehearsal").exists()
+
+
+def test_borrowing_after_a_kill(tmp_path, stage):
+    """An attempt of one's own gives way; a copy cut short counts for nothing; another's attempt is refused."""
+    stage.kill = True
+    for name, lr in (("b", 0.01), ("c", 0.02)):
+        with pytest.raises(Killed):
+            work(tmp_path / name).do(stage, Fit(lr=lr))
+    stage.kill = False
+    there = work(tmp_path / "a").do(stage, Fit(lr=0.01))
+    cut = tmp_path / "d/count.part"
+    cut.mkdir(parents=True)
+    (cut / "stage.json").write_text((there.folder / "stage.json").read_text())
+    for name in ("b", "d"):
+        assert work(tmp_path / name, siblings=(tmp_path / "a",)).do(stage, Fit(lr=0.01)).record == there.record
+        assert not (tmp_path / name / "count.part").exists()
+    with pytest.raises(WorkspaceError, match=r"params\.lr"):
+        work(tmp_path / "c", siblings=(tmp_path / "a",)).do(stage, Fit(lr=0.01))
+    assert stage.calls == 3
 
 
 def test_seeds_differ_by_stage_and_agree_between_runs(tmp_path):

@@ -1,0 +1,41 @@
+"""What `background` starts: `python -m ipip_ext.second_process RUN_FOLDER RECIPE_FOLDER`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from ipip_ext import loop, runner
+from ipip_ext.comparison import train_scratch
+from ipip_ext.console import LogFile
+from ipip_ext.events import Event, EventBus, JsonLines
+from ipip_ext.recipe import Scratch
+from ipip_ext.recipe_file import load_recipe
+from ipip_ext.workspace import Workspace
+
+
+def main(folder: Path, home: Path) -> None:
+    """Train the from-scratch baseline of the run in `folder`, whose data are prepared."""
+    recipe = runner.on_this_machine(load_recipe(folder / runner.RECIPE))
+    bus = EventBus([_Orphaned(os.getppid()), JsonLines(folder / runner.EVENTS), LogFile(folder / runner.LOG)])
+    work = Workspace(folder, bus, recipe.seed, recipe.device, home=home)
+    data = loop.prepare_data(recipe, work)
+    for baseline in recipe.baselines:
+        if isinstance(baseline, Scratch):
+            train_scratch(recipe, work, baseline, data.e0s_eV, {"train": data.train, "valid": data.valid})
+
+
+class _Orphaned:
+    """A sink that ends this process when the first one is gone, so that a resumed run meets no rival."""
+
+    def __init__(self, parent: int) -> None:
+        self.parent = parent
+
+    def __call__(self, _event: Event) -> None:
+        if os.getppid() != self.parent:
+            os._exit(1)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
