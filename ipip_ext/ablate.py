@@ -28,7 +28,7 @@ _NOT_DECISIVE = "variants would share their results, which are not known by it; 
 _FIXED = {
     "name": "all variants stand in the folder of one name; set it with --set.",
     "seed": "all variants run with the same seeds; say how many with --seeds.",
-    "device": _NOT_DECISIVE, "threads": _NOT_DECISIVE, "tracking": _NOT_DECISIVE,
+    "device": _NOT_DECISIVE, "threads": _NOT_DECISIVE, "parallel": _NOT_DECISIVE, "tracking": _NOT_DECISIVE,
 }  # fmt: skip
 _LONGEST_SLUG = 120
 

@@ -377,6 +377,7 @@ def test_the_grid_is_the_product_and_its_folders_are_names(task):
         (("seed=1,2",), ("can't be varied", "--seeds")),
         (("name=a,b",), ("can't be varied", "--set")),
         (("device=cpu,cuda",), ("can't be varied", "--set")),
+        (("parallel=true,false",), ("can't be varied", "--set")),
         (("tracking.experiment=a,b",), ("can't be varied", "--set")),
         (("forget.groups=none,readout",), ("forget.groups: readout is unknown", "Did you mean readouts?")),
         (("data.n_train=4,13",), ("train.extxyz", "data.n_train is 13, but 12 frames")),
