@@ -153,15 +153,27 @@ def plan(recipe: Recipe, data: Dataset, teacher: Potential) -> Plan:
         f"label x {between}": between * min(recipe.select.max_frames, _frames_of(own, data)) * t_teacher,
         "from-scratch baseline (at most)": scratch * t_student * _TRAINING_STEP,
     }
+    if recipe.needs_committee:
+        others = recipe.committee.size - 1
+        seconds[f"committee x {between}"] = between * others * tuned * t_student * _TRAINING_STEP
     lines = [
         f"data      {len(data.train)} train, {len(data.valid)} valid, {len(data.test)} test frames;"
         f" {' '.join(data.e0s_eV)}; {len(data.starts)} starts",
         f"teacher   {calculators.describe(recipe.teacher)}, {t_teacher * 1e3:.1f} ms a frame",
         f"student   {potential.n_parameters} parameters, {t_student * 1e3:.1f} ms a frame in batches",
         f"explore   {_replicas(walk, data)} replicas x {walk.n_steps} steps of {walk.timestep_fs:g} fs: {pool} frames",
+        _labels(recipe),
         f"loop      {rounds} iterations, forgetting {', '.join(recipe.forget.groups) or 'nothing'} between them",
     ]
     return Plan(lines, seconds)
+
+
+def _labels(recipe: Recipe) -> str:
+    asked = recipe.label.reference
+    if asked is None:
+        return f"labels    {recipe.label.policy}"
+    by = calculators.describe(asked.calculator)
+    return f"labels    {recipe.label.policy}; besides, {asked.budget} frames an iteration by {by} (cost unknown)"
 
 
 def _replicas(walk: Explore, data: Dataset) -> int:
