@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 def parity(path: Path, forces: Mapping[str, Mapping[str, NDArray[np.float64]]]) -> None:
     """Plot predicted against reference force components, a panel for each model, all test frames."""
-    figure = Figure(figsize=(3.4 * len(forces), 3.6), layout="constrained")
+    figure = Figure(figsize=(3.4 * len(forces), 4.0), layout="compressed")
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, len(forces), sharex=True, sharey=True, squeeze=False)[0]
-    limit = max(float(np.abs(pair["reference"]).max()) for pair in forces.values()) * 1.05
+    # predictions too, so that no outlier falls off the picture
+    limit = max(float(np.abs(values).max()) for pair in forces.values() for values in pair.values()) * 1.05
     for panel, (name, pair) in zip(panels, forces.items(), strict=True):
         reference, predicted = pair["reference"].ravel(), pair["predicted"].ravel()
         mae = np.mean(np.abs(predicted - reference)) * 1e3
