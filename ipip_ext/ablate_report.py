@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import t as student_t
 
 from ipip_ext import plots
 from ipip_ext.potential import Array
@@ -50,10 +51,14 @@ class Stats:
 
     @property
     def verdict(self) -> str:
-        """Whether a mean difference is more than the scatter between seeds would give."""
+        """Whether a mean difference is more than the scatter between seeds gives in 95 % of cases (Student's t).
+
+        With three seeds that is 2.5 standard deviations of the differences: two would be exceeded by chance
+        one time in five.
+        """
         if self.n < 2:
             return "one seed: no spread"
-        exceeds = abs(self.mean) > 2 * self.sd / math.sqrt(self.n)
+        exceeds = abs(self.mean) > float(student_t.ppf(0.975, self.n - 1)) * self.sd / math.sqrt(self.n)
         return "exceeds the spread" if exceeds else "within the spread"
 
 
@@ -101,8 +106,8 @@ def table(outcomes: Sequence[Outcome]) -> str:
         "F in meV/A (over all components), E in meV/atom."
         f" a +- b: mean and sample standard deviation over seeds {seeds}.",
         "Differences are taken seed by seed; negative: the first has the lower error. `exceeds the spread`:"
-        " |mean| > 2 sd/sqrt(n).",
-        "Chance alone exceeds it in 30 % of differences with 2 seeds, 18 % with 3, 12 % with 5.",
+        " |mean| > t sd/sqrt(n), with Student's t for 95 %.",
+        "Chance alone exceeds it in one difference of twenty: of many differences, some will.",
     ]
     return "\n\n".join([*(part for part in parts if part), "\n".join(notes)])
 

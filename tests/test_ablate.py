@@ -144,7 +144,7 @@ def test_the_table_holds_what_one_computes_by_hand(finished_grid):
     found = [line for line in lines if line.startswith(f"ipip: {FAST} - {SLOW}")]
     for line, (split, column), mean, sd in zip(found, measures, means, sds, strict=True):
         name = "F MAE" if column == FORCE else "E MAE"
-        verdict = "exceeds" if abs(mean) > 2 * sd / math.sqrt(2) else "within"
+        verdict = "exceeds" if abs(mean) > 12.7062 * sd / math.sqrt(2) else "within"  # t for 2 seeds, 95 %
         wanted = f"{split} {name} {mean:+.1f} {sd:.1f} 2 {verdict} the spread"
         assert line.split()[4:] == wanted.split()
 
@@ -276,10 +276,10 @@ def test_verdicts():
     assert Stats.of(np.array([-1.0, -1.0])).verdict == "exceeds the spread"
     assert Stats.of(np.array([0.0, 0.0])).verdict == "within the spread"
     assert Stats.of(np.array([5.0])).verdict == "one seed: no spread"
-    border = np.array([0.0, 2.0])  # mean 1, sd sqrt(2), so 2 sd/sqrt(n) is 2
+    border = np.array([0.0, 2.0])  # mean 1, sd sqrt(2), so sd/sqrt(n) is 1
     assert Stats.of(border) == Stats(1.0, math.sqrt(2), 2)
-    assert Stats.of(border + 1.0).verdict == "within the spread"
-    assert Stats.of(border + 1.01).verdict == "exceeds the spread"
+    assert Stats.of(border + 11.7).verdict == "within the spread"
+    assert Stats.of(border + 11.71).verdict == "exceeds the spread"
 
 
 def test_where_data_vary_too_a_variant_is_set_beside_the_first_with_the_same_data():
