@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import Calculator, all_changes
 
 from ipip_ext import frames as fr
+from ipip_ext.ase_calculator import PotentialCalculator
 from ipip_ext.backends import registry
 from ipip_ext.potential import Array, Potential, Prediction
 
@@ -65,7 +65,7 @@ class CommitteePotential:
         return CommitteeCalculator(self)
 
 
-class CommitteeCalculator(Calculator):  # type: ignore[misc]
+class CommitteeCalculator(PotentialCalculator):
     """ASE calculator of a committee.
 
     results hold, besides energy, forces and stress of the mean: `energy_spread` (eV, standard deviation of the
@@ -73,32 +73,15 @@ class CommitteeCalculator(Calculator):  # type: ignore[misc]
     showed an error to be per spread).
     """
 
-    implemented_properties = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012 - ASE's convention
-
-    def __init__(self, committee: CommitteePotential) -> None:
-        super().__init__()
-        self.committee = committee
-
-    def calculate(
-        self,
-        atoms: Atoms | None = None,
-        properties: Sequence[str] = ("energy", "forces"),
-        system_changes: Sequence[str] = tuple(all_changes),
-    ) -> None:
-        """Fill `results`."""
-        super().calculate(atoms, properties, system_changes)
-        opinion = self.committee.opinions([self.atoms], stress="stress" in properties)[0]
-        mean = opinion.mean
-        self.results = {
-            "energy": mean.energy_eV,
-            "free_energy": mean.energy_eV,
-            "forces": mean.forces_eV_per_A,
+    def label(self, atoms: Atoms, stress: bool) -> tuple[Prediction, dict[str, Any]]:
+        """Return the mean of the members, and their spread."""
+        opinion = self.potential.opinions([atoms], stress=stress)[0]
+        spread = opinion.force_spread_eV_per_A
+        return opinion.mean, {
             "energy_spread": opinion.energy_spread_eV,
-            "forces_spread": opinion.force_spread_eV_per_A,
-            "forces_error": opinion.force_spread_eV_per_A * self.committee.error_per_spread,
+            "forces_spread": spread,
+            "forces_error": spread * self.potential.error_per_spread,
         }
-        if mean.stress_eV_per_A3 is not None:
-            self.results["stress"] = mean.stress_eV_per_A3[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
 
 
 def frame_spread(opinion: Opinion) -> float:

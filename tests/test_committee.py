@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.emt import EMT
 from click.testing import CliRunner
 from conftest import cell, label, write_recipe
@@ -157,7 +158,17 @@ def test_the_exported_committee_is_a_calculator_with_its_spread(run, finished_ru
     assert np.allclose(atoms.calc.results["forces_spread"], opinion.force_spread_eV_per_A)
     worth = json.loads((run / "model" / "calibration.json").read_text())["error_per_spread"]
     assert np.allclose(atoms.calc.results["forces_error"], opinion.force_spread_eV_per_A * worth)
-    assert atoms.get_stress().shape == (6,)
+    members = []
+    for member in committee_of(run, f"iter-0{best}").members:
+        alone = atoms.copy()
+        alone.calc = member.calculator()
+        members.append(alone.get_stress())
+    assert np.allclose(atoms.get_stress(), np.mean(members, axis=0))
+    slab = atoms.copy()
+    slab.pbc = (True, True, False)
+    slab.calc = atoms.calc
+    with pytest.raises(PropertyNotImplementedError, match="pbc"):
+        slab.get_stress()
     with pytest.raises(ModelFileError, match=r"committee\.export: true"):
         load_calculator(finished_run / "runs" / "tiny", committee=True)
 

@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "ipip_ext"
 ORDER = [
     ["errors", "potential", "seeds", "units", "provenance", "__init__"],
-    ["schema", "compute", "geometry"],
+    ["schema", "compute", "geometry", "ase_calculator"],
     ["backends.registry", "backends.mace.config", "events", "recipe_training", "recipe_labels"],
     ["recipe"],
     ["recipe_file", "recipe_docs", "frames", "workspace", "select", "tracking_store"],

@@ -1,4 +1,4 @@
-"""A MACE module as a batched Potential and as an ASE calculator."""
+"""A MACE module as a batched Potential."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 from ase import Atoms
-from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
-from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 
+from ipip_ext.ase_calculator import PotentialCalculator
 from ipip_ext.backends.mace.graphs import Batch, Graph, collate, graph_of, species_index
 from ipip_ext.errors import DataError
 from ipip_ext.potential import Prediction
@@ -58,9 +57,9 @@ class MacePotential:
             rows.append((total / counts).detach().cpu().numpy()[:, self._invariant(features.shape[1])])
         return np.concatenate(rows)
 
-    def calculator(self) -> StudentCalculator:
+    def calculator(self) -> PotentialCalculator:
         """Return an ASE calculator around this potential."""
-        return StudentCalculator(self)
+        return PotentialCalculator(self)
 
     def graph(self, atoms: Atoms) -> Graph:
         """Return the graph of `atoms`; raises DataError for an unknown element."""
@@ -100,39 +99,6 @@ class MacePotential:
             atoms += len(graph.species)
         if chunk:
             yield chunk
-
-
-class StudentCalculator(Calculator):  # type: ignore[misc]
-    """ASE calculator around a `MacePotential`, for MD, optimisers and everything else in ASE.
-
-    Stress costs extra, so it is computed only when asked for.
-    """
-
-    implemented_properties = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012 - ASE's convention
-
-    def __init__(self, potential: MacePotential) -> None:
-        super().__init__()
-        self.potential = potential
-
-    def calculate(
-        self,
-        atoms: Atoms | None = None,
-        properties: Sequence[str] = ("energy", "forces"),
-        system_changes: Sequence[str] = tuple(all_changes),
-    ) -> None:
-        """Fill `results`; raises PropertyNotImplementedError for the stress of a cell that is not periodic."""
-        super().calculate(atoms, properties, system_changes)
-        stress = "stress" in properties
-        if stress and not self.atoms.pbc.all():
-            raise PropertyNotImplementedError("stress needs pbc in all three directions")
-        done = self.potential.compute([self.atoms], stress=stress)[0]
-        self.results = {
-            "energy": done.energy_eV,
-            "free_energy": done.energy_eV,
-            "forces": done.forces_eV_per_A,
-        }
-        if done.stress_eV_per_A3 is not None:
-            self.results["stress"] = full_3x3_to_voigt_6_stress(done.stress_eV_per_A3)
 
 
 def _split(output: Batch, sizes: list[int]) -> list[Prediction]:
