@@ -5,6 +5,9 @@
     xtb or {xtb: GFN1-xTB}                    tight binding by tblite
     {mace: file or name}                      a MACE model file, or a name that mace_mp knows
     {python: "module:factory", kwargs: {}}    whatever returns an ASE calculator or a Potential
+    {python: ..., interpreter: /path/python, workers: 2}
+                                              the same in another Python, in so many processes: for codes whose
+                                              packages clash with ours, and for slow ones
 
 Optional packages are imported only when their kind is asked for.
 """
@@ -22,6 +25,7 @@ from typing import Any
 
 from ase import Atoms
 
+from ipip_ext import interpreter
 from ipip_ext.backends import registry
 from ipip_ext.errors import CalculatorError, IpipError, did_you_mean
 from ipip_ext.potential import FrameFailed, Potential, Prediction
@@ -43,12 +47,15 @@ class Entry:
     kind: str
     target: str
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+    interpreter: str | None = None
+    workers: int = 1
 
 
 def parse(entry: str | Mapping[str, Any]) -> Entry:
     """Return `entry` with its kind and target apart. Raises CalculatorError for an unknown form."""
     options: dict[str, Any] = {entry: _DEFAULTS.get(entry)} if isinstance(entry, str) else dict(entry)
     kwargs: Any = options.pop("kwargs", {}) if "python" in options else {}
+    interpreter, workers = options.pop("interpreter", None), options.pop("workers", 1)
     if len(options) != 1:
         raise CalculatorError(f"calculator {entry!r}: must hold one kind.{did_you_mean('', _DEFAULTS)}")
     kind, target = next(iter(options.items()))
@@ -59,7 +66,20 @@ def parse(entry: str | Mapping[str, Any]) -> Entry:
         raise CalculatorError(f"calculator {kind}: needs a value, such as {_EXAMPLES[kind]}.")
     if not isinstance(kwargs, Mapping):
         raise CalculatorError(f"calculator {kind}: kwargs must be a section of key: value.")
-    return Entry(kind, str(target), dict(kwargs))
+    _check_interpreter(kind, interpreter, workers)
+    return Entry(kind, str(target), dict(kwargs), None if interpreter is None else str(interpreter), workers)
+
+
+def _check_interpreter(kind: str, interpreter: Any, workers: Any) -> None:
+    if not isinstance(workers, int) or isinstance(workers, bool) or not 1 <= workers <= 256:
+        raise CalculatorError(f"calculator {kind}: workers must be a number of processes, 1 to 256.")
+    if interpreter is None and workers > 1:
+        raise CalculatorError(f"calculator {kind}: workers needs interpreter: /path/to/python, which runs them.")
+    if interpreter is not None and kind != "python":
+        raise CalculatorError(
+            f"calculator {kind}: interpreter goes with python: 'module:factory' of that interpreter,"
+            ' such as {python: "gpaw:GPAW", interpreter: /usr/bin/python3}.'
+        )
 
 
 _EXAMPLES = {
@@ -82,13 +102,19 @@ def describe(entry: str | Mapping[str, Any]) -> str:
 
 
 def identity(entry: str | Mapping[str, Any]) -> Any:
-    """Return `entry` with files as Paths, so that what is recorded of it is their content and not their place."""
-    if isinstance(entry, str):
-        return entry
-    return {
-        kind: Path(target) if kind in ("mace", "chgnet") and Path(str(target)).is_file() else target
-        for kind, target in entry.items()
-    }
+    """Return `entry` as what decides its labels: files count by content, not by place; processes don't count."""
+    return entry if isinstance(entry, str) else _Decisive(entry)
+
+
+class _Decisive(dict[str, Any]):
+    """A calculator entry that knows which of its keys decide what it computes."""
+
+    def fingerprint(self) -> dict[str, Any]:
+        return {
+            key: Path(value) if key in ("mace", "chgnet") and Path(str(value)).is_file() else value
+            for key, value in self.items()
+            if key not in ("interpreter", "workers")
+        }
 
 
 def check(entry: str | Mapping[str, Any], root: Path | None = None) -> list[str]:
@@ -105,7 +131,9 @@ def check(entry: str | Mapping[str, Any], root: Path | None = None) -> list[str]
         _chgnet_source(parsed.target, root)
     if parsed.kind == "mace":
         _mace_source(parsed.target, root)
-    if parsed.kind == "python":
+    if parsed.interpreter is not None:
+        interpreter.check(_program(parsed.interpreter, root), parsed.target, root)
+    elif parsed.kind == "python":
         with _importable(root):
             _factory(parsed.target, root)
     if parsed.target == "GFN2-xTB":
@@ -131,6 +159,11 @@ def make(entry: str | Mapping[str, Any], *, device: str, root: Path | None = Non
         return AsePotential(TBLite(method=parsed.target, verbosity=0, cache_api=False), name)
     if parsed.kind == "mace":
         return registry.backend("mace").foundation(str(_mace_source(parsed.target, root)), device)
+    if parsed.interpreter is not None:
+        program = _program(parsed.interpreter, root)
+        return interpreter.RemotePotential(
+            program, parsed.target, parsed.kwargs, name, workers=parsed.workers, root=root
+        )  # fmt: skip
     return _from_factory(parsed, name, root)
 
 
@@ -147,6 +180,16 @@ class AsePotential:
     def compute(self, frames: Sequence[Atoms], *, stress: bool = False) -> list[Prediction]:
         """Return one `Prediction` a frame. Raises FrameFailed with the calculator's own words."""
         return [self._one(index, atoms, stress) for index, atoms in enumerate(frames)]
+
+    def compute_separately(self, frames: Sequence[Atoms]) -> list[Prediction | FrameFailed]:
+        """Return a `Prediction` a frame, or why there is none."""
+        answers: list[Prediction | FrameFailed] = []
+        for index, atoms in enumerate(frames):
+            try:
+                answers += self.compute([atoms])
+            except FrameFailed as error:
+                answers.append(FrameFailed(index, error.message))
+        return answers
 
     def calculator(self) -> Any:
         """Return the ASE calculator itself."""
@@ -198,6 +241,13 @@ def _mace_source(target: str, root: Path | None) -> str | Path:
     if _is_file_name(target):
         raise CalculatorError(f"mace: {path}: no such file; check the path, which is relative to the recipe.")
     return target
+
+
+def _program(interpreter: str, root: Path | None) -> Path:
+    """Return the interpreter; a relative path is taken from the recipe, a bare name from PATH."""
+    if "/" not in interpreter:
+        return Path(interpreter)
+    return (root or Path()) / Path(interpreter).expanduser()
 
 
 def _from_factory(parsed: Entry, name: str, root: Path | None) -> Potential:

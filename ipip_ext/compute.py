@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from ase import Atoms
@@ -13,10 +13,18 @@ from ipip_ext.potential import FrameFailed, Potential, Prediction
 def compute_each(potential: Potential, frames: Sequence[Atoms]) -> tuple[list[Prediction], dict[int, str]]:
     """Compute all frames at once; if that fails, find the culprits and compute the others.
 
+    A potential without batches is asked frame by frame, where it lets itself, so that none is computed twice.
     Returns a prediction a frame (NaN for a culprit) and why each culprit failed, by index.
     """
     done: dict[int, Prediction] = {}
     failures: dict[int, str] = {}
+    if not potential.batched and hasattr(potential, "compute_separately"):
+        for index, answer in enumerate(potential.compute_separately(frames)):
+            if isinstance(answer, FrameFailed):
+                failures[index] = answer.message
+            else:
+                done[index] = answer
+        return _in_order(frames, done), failures
     left = list(range(len(frames)))
     while left:
         try:
@@ -28,7 +36,11 @@ def compute_each(potential: Potential, frames: Sequence[Atoms]) -> tuple[list[Pr
                 _one_by_one(potential, frames, left, done, failures)
                 break
             failures[left.pop(culprit)] = _words(error)
-    return [done.get(index) or _no_numbers(frame) for index, frame in enumerate(frames)], failures
+    return _in_order(frames, done), failures
+
+
+def _in_order(frames: Sequence[Atoms], done: Mapping[int, Prediction]) -> list[Prediction]:
+    return [done.get(index) or _no_numbers(frame) for index, frame in enumerate(frames)]
 
 
 def _one_by_one(

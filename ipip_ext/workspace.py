@@ -248,6 +248,9 @@ def _plain(value: Any) -> Any:
 
 
 def _content(value: Any) -> Any:
+    """Return what of an input decides a stage's results: of files their content, else what a value says of itself."""
+    if hasattr(value, "fingerprint"):
+        value = value.fingerprint()
     if isinstance(value, Path):
         try:
             return f"sha256:{provenance.sha256(value)}"

@@ -44,6 +44,11 @@ def frames():
         ({"mace": "medium-mpa-0"}, Entry("mace", "medium-mpa-0"), "mace:medium-mpa-0"),
         ({"mace": "models/a.model"}, Entry("mace", "models/a.model"), "mace:a"),
         ({"python": "a.b:C", "kwargs": {"x": 1}}, Entry("python", "a.b:C", {"x": 1}), "python:C"),
+        (
+            {"python": "a.b:C", "interpreter": "/usr/bin/python3", "workers": 3},
+            Entry("python", "a.b:C", {}, "/usr/bin/python3", 3),
+            "python:C",
+        ),
     ],
 )
 def test_forms(entry, expected, name):
@@ -96,7 +101,7 @@ def test_check_notes_and_passes():
 def test_identity_carries_a_files_content(tmp_path):
     (tmp_path / "a.model").write_bytes(b"weights")
     found = identity({"mace": str(tmp_path / "a.model")})
-    assert found == {"mace": tmp_path / "a.model"}
+    assert found == {"mace": str(tmp_path / "a.model")}
     assert _content(found)["mace"].startswith("sha256:")
     assert identity(found) == found
     assert identity({"python": "a:b", "kwargs": {"x": 1}}) == {"python": "a:b", "kwargs": {"x": 1}}
