@@ -1,23 +1,9 @@
-"""Choose sampled frames: drop the unphysical, then near duplicates, then keep a diverse few."""
+"""Choose among sampled frames: drop near duplicates, then keep a diverse few."""
 
 from __future__ import annotations
 
 import numpy as np
-from ase import Atoms
 from numpy.typing import NDArray
-
-from ipip_ext.geometry import closest_approach
-
-
-def is_physical(atoms: Atoms, forces: NDArray[np.float64], min_distance_factor: float, max_force: float) -> str | None:
-    """Return None for a frame worth a label, else why it is not: non_finite | force | distance."""
-    if not (np.all(np.isfinite(atoms.positions)) and np.all(np.isfinite(forces))):
-        return "non_finite"
-    if np.linalg.norm(forces, axis=1).max() > max_force:
-        return "force"
-    if closest_approach(atoms, min_distance_factor) < min_distance_factor:
-        return "distance"
-    return None
 
 
 def diverse(
