@@ -1,0 +1,91 @@
+"""correct: fit what the teacher lacks on the training frames, and mend the first pool by it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from ipip_ext import calculators
+from ipip_ext import frames as fr
+from ipip_ext.compute import compute_each
+from ipip_ext.correction import TeacherCorrection
+from ipip_ext.correction_fit import Trial, fit
+from ipip_ext.errors import StageFailed
+from ipip_ext.potential import Potential, Prediction
+from ipip_ext.recipe import Correction
+from ipip_ext.workspace import Context
+
+_AT_ONCE = 32
+
+_MOST_FRAMES = 500
+"""Training frames to fit to, evenly taken: a few hundred coefficients need no more."""
+
+
+def correct(ctx: Context, settings: Correction, *, teacher: Any, train: Path, pool: Path) -> dict[str, Any]:
+    """Fit the correction and apply it to the pool. Only training frames are seen, never validation or test."""
+    potential = calculators.make(teacher, device=ctx.device, root=ctx.home)
+    labelled = fr.read_frames(train)
+    frames, said = _labels(ctx, potential, labelled[:: -(-len(labelled) // _MOST_FRAMES)])
+    correction, trials = fit(frames, said, settings, fr.elements(labelled))
+    old = fr.read_frames(pool)
+    told = [fr.labels_of(frame) for frame in old]
+    mended = correction.apply(old, told)
+    fr.write_frames(
+        ctx.folder / "pool.extxyz",
+        [fr.labelled(f, p, f"{f.info[fr.SOURCE]}{correction.suffix}") for f, p in zip(old, mended, strict=True)],
+    )
+    correction.write(ctx.folder / "correction.json", cross_validation=[asdict(trial) for trial in trials])
+    errors = {trial.form: trial.force_mae_meV_per_A for trial in trials}
+    ctx.metric("correction_cv_force_mae_meV_per_A", errors[correction.form])
+    ctx.metric("correction_cv_force_mae_none_meV_per_A", errors["none"])
+    _tell(ctx, correction, trials, _change(said, correction.apply(frames, said)), _change(told, mended))
+    return {
+        "frames": ctx.folder / "pool.extxyz",
+        "correction": ctx.folder / "correction.json",
+        "form": correction.form,
+        "cv_force_mae_meV_per_A": errors,
+    }
+
+
+def _labels(ctx: Context, potential: Potential, frames: Sequence[Atoms]) -> tuple[list[Atoms], list[Prediction]]:
+    """Return the frames that the teacher can label, and its labels."""
+    kept: list[Atoms] = []
+    said: list[Prediction] = []
+    for start in range(0, len(frames), _AT_ONCE):
+        batch = frames[start : start + _AT_ONCE]
+        predictions, failures = compute_each(potential, batch)
+        for index, why in failures.items():
+            ctx.note(f"the teacher has no label for frame {batch[index].info[fr.ID]}: {why}")
+        fine = [index for index in range(len(batch)) if index not in failures]
+        kept += [batch[index] for index in fine]
+        said += [predictions[index] for index in fine]
+        ctx.progress((start + len(batch)) / len(frames), f"{start + len(batch)}/{len(frames)}, {potential.name}")
+    if len(kept) < 2:
+        raise StageFailed(f"{ctx.name}: {potential.name} can label {len(kept)} of {len(frames)} training frames.")
+    return kept, said
+
+
+def _tell(
+    ctx: Context, correction: TeacherCorrection, trials: Sequence[Trial], on_train: float, on_pool: float
+) -> None:
+    errors = {trial.form: trial.force_mae_meV_per_A for trial in trials}
+    found, plain = errors[correction.form], errors["none"]
+    others = ", ".join(f"{k} {v:.0f}" for k, v in errors.items() if k not in ("none", correction.form))
+    ctx.note(
+        f"correction {correction.form}: the teacher's cross-validated force error falls from {plain:.0f} to"
+        f" {found:.0f} meV/A{others and f' ({others})'};"
+        f" forces change by {on_train:.0%} on train and {on_pool:.0%} on the pool"
+    )
+    if found > plain:
+        ctx.note(f"correction {correction.form} is worse than none; correct.form: auto would not take it")
+
+
+def _change(before: Sequence[Prediction], after: Sequence[Prediction]) -> float:
+    """Return the RMS change of the forces as a share of their RMS: far larger on the pool means extrapolation."""
+    old, new = (np.concatenate([p.forces_eV_per_A for p in labels]) for labels in (before, after))
+    return float(np.sqrt(np.mean((new - old) ** 2) / max(np.mean(old**2), 1e-12)))
