@@ -253,7 +253,7 @@ def _plain(value: Any) -> str:
     if isinstance(value, list):
         return "+".join(map(_plain, value)) or "none"
     if isinstance(value, Mapping):
-        return "+".join(f"{key}-{_plain(inner)}" for key, inner in value.items())
+        return "+".join(f"{key}-{_plain(inner)}" for key, inner in value.items()) or "none"
     text = value if isinstance(value, str) else json.dumps(value, default=str)
     return re.sub(r"[^\w.+-]+", "-", text, flags=re.ASCII)
 

@@ -13,7 +13,8 @@ from scipy.stats import t as student_t
 
 from ipip_ext import plots
 from ipip_ext.potential import Array
-from ipip_ext.stages.report import COLUMNS, Row, read_rows
+from ipip_ext.stages.report import Row, columns, read_rows
+from ipip_ext.tables import aligned
 from ipip_ext.workspace import read_record
 
 CSV, TABLE, CURVE = "ablate.csv", "ablate.txt", "learning_curve.png"
@@ -77,7 +78,8 @@ def write(folder: Path, outcomes: Sequence[Outcome]) -> tuple[list[Path], dict[s
     found = _Found(outcomes)
     files = [folder / CSV, folder / TABLE]
     with files[0].open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, ("variant", *found.keys, "seed", "n_train", *COLUMNS))
+        measured = columns([row for o in outcomes for row in o.rows])
+        writer = csv.DictWriter(file, ("variant", *found.keys, "seed", "n_train", *measured))
         writer.writeheader()
         writer.writerows(
             {"variant": o.variant, **o.values, "seed": o.seed, "n_train": o.n_train, **row}
@@ -167,7 +169,7 @@ def _means(found: _Found) -> str:
             series = [found.series(variant, model, *measure) for measure in found.measures]
             cells = ["-" if values is None else str(Stats.of(values)) for values in series]
             lines.append([variant, model, f"{found.labels[variant]:.0f}", str(len(found.seeds)), *cells])
-    return _aligned(lines, left=2)
+    return aligned(lines, left=2)
 
 
 def _differences(found: _Found) -> str:
@@ -180,7 +182,7 @@ def _differences(found: _Found) -> str:
             s = Stats.of(a - b)
             spread = f"{s.sd:.1f}" if s.n > 1 else "-"
             lines.append([title, f"{split} {_SHORT[column]}", f"{s.mean:+.1f}", spread, str(s.n), s.verdict])
-    return _aligned(lines, left=2) if len(lines) > 1 else ""
+    return aligned(lines, left=2) if len(lines) > 1 else ""
 
 
 def _curves(found: _Found) -> dict[str, Curve]:
@@ -207,7 +209,7 @@ def _curve_tables(found: _Found) -> list[str]:
         cells = {(labels, name): str(stats) for name in curves for labels, stats in curves[name][split]}
         steps = sorted({labels for labels, _ in cells})
         lines = [[f"{labels:.0f}", *(cells.get((labels, name), "-") for name in curves)] for labels in steps]
-        tables.append(_aligned([[f"{split} F MAE by labels", *curves], *lines], left=0))
+        tables.append(aligned([[f"{split} F MAE by labels", *curves], *lines], left=0))
     return tables
 
 
@@ -222,16 +224,3 @@ def _metrics(found: _Found) -> dict[str, float]:
                     key = f"{variant}/{model}_{split}_{column}"
                     metrics |= {f"{key}_mean": s.mean} | ({f"{key}_sd": s.sd} if s.n > 1 else {})
     return metrics
-
-
-def _aligned(lines: Sequence[Sequence[str]], left: int) -> str:
-    """Return the lines with columns of equal width; the first `left` columns are set left."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = [
-        "  ".join(
-            cell.ljust(width) if i < left else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    ]
-    return "\n".join([text[0], "-" * max(map(len, text)), *text[1:]])

@@ -6,13 +6,14 @@ Source: Cui et al., "Iterative Pretraining Framework for Interatomic Potentials"
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ipip_ext import calculators
 from ipip_ext.comparison import Contender, compare, run_baselines
-from ipip_ext.recipe import Recipe, Reference
+from ipip_ext.recipe import Recipe
 from ipip_ext.stages.committee import ask, committee
+from ipip_ext.stages.correct import correct
 from ipip_ext.stages.evaluate import evaluate
 from ipip_ext.stages.explore import explore, sample
 from ipip_ext.stages.export import export
@@ -23,8 +24,8 @@ from ipip_ext.stages.train import finetune, pretrain
 from ipip_ext.workspace import Done, Workspace
 
 STAGES = (
-    "prepare", "explore", "pretrain", "finetune", "evaluate", "sample", "select", "committee", "ask", "label",
-    "forget", "model", "scratch", "speed", "report",
+    "prepare", "explore", "correct", "pretrain", "finetune", "evaluate", "sample", "select", "committee", "ask",
+    "label", "forget", "model", "scratch", "stability", "calibration", "speed", "report",
 )  # fmt: skip
 """Every stage, in the order in which a run first meets them."""
 
@@ -37,16 +38,18 @@ def run(recipe: Recipe, work: Workspace) -> Done:
 
     data = prepare_data(recipe, work)
     task = {"train": data.train, "valid": data.valid}
-    ood = recipe.data.ood.model_dump() if recipe.data.ood else None
+    ood = recipe.data.ood and recipe.data.ood.model_dump()
     exam = {"test": data.test, "ood": ood, "batch_size": recipe.evaluate.batch_size}
+    starts, zeros = _starts(recipe, data), recipe.zeros_of_pretraining(data.e0s_eV)
     pool = work.do(explore, recipe.explore, **teacher, starts=data.starts)
+    pool = work.do(correct, recipe.correct, **teacher, train=data.train, pool=pool.frames) if recipe.corrects else pool
 
     rounds: list[Round] = []
-    model = None
+    model = voted = None
     for i in range(recipe.iterations):
         at = f"iter-{i:02d}"
         pretrained = work.do(
-            pretrain, recipe.pretrain, at=at, **student, e0s_eV=data.e0s_eV, model=model, pool=pool.frames
+            pretrain, recipe.pretrain, at=at, **student, e0s_eV=zeros, model=model, pool=pool.frames
         )  # fmt: skip
         tuned = work.do(finetune, recipe.finetune, at=at, **student, model=pretrained.model, **task, pool=pool.frames)
         now = {**backend, "model": tuned.model}
@@ -54,34 +57,35 @@ def run(recipe: Recipe, work: Workspace) -> Done:
         rounds.append(Round(at, pretrained, tuned, scores, task, pool))
         if i + 1 == recipe.iterations or not _still_pays(recipe, rounds):
             break
-        walked = work.do(
-            sample, recipe.sample or recipe.explore, at=at, **now, starts=_starts(recipe, data), iteration=i
-        )  # fmt: skip
-        new = work.do(select, recipe.select, at=at, **now, frames=walked.frames, old=pool.frames).frames
+        walked = work.do(sample, recipe.sample or recipe.explore, at=at, **now, starts=starts, iteration=i)
+        new = work.do(
+            select, recipe.select, at=at, **now, frames=walked.frames, old=pool.frames, trusted=[starts, task["train"]]
+        ).frames  # fmt: skip
         voted = _vote(recipe, work, rounds[-1]) if recipe.needs_committee else None
         if recipe.label.reference is not None and voted is not None:
-            asked = _ask(recipe.label.reference, work, at, voted, new, task, data)
+            asked = _ask(recipe, work, rounds[-1], voted, new, data.test)
             task, new = {**task, "train": asked.train}, asked.rest
         pool = work.do(
             label, at=at, **now, **teacher, policy=recipe.label.policy, retain=recipe.label.retain, frames=new,
             old=pool.frames, valid=data.valid, committee=_opinion_of(voted),
+            correction=rounds[0].pool.correction if recipe.corrects else None,
         )  # fmt: skip
-        model = work.do(forget, recipe.forget, at=at, **now).model
+        model = work.do(forget, recipe.forget.at(i), at=at, **now).model
 
     best = min(range(len(rounds)), key=lambda i: _valid_error(rounds[i].tuned))
-    voted = _vote(recipe, work, rounds[best]) if recipe.committee.export else None
+    shown = _vote(recipe, work, rounds[best]) if recipe.committee.export else None
     work.do(
         export, at=":model", follows=True, **backend, model=rounds[best].tuned.model, iteration=best,
-        committee=None if voted is None else {"members": voted.members, "calibration": voted.calibration},
+        committee=None if shown is None else {"members": shown.members, "calibration": shown.calibration},
     )  # fmt: skip
     iterations = {
         f"iteration-{i}": Contender("iteration", r.at, {**backend, "model": r.tuned.model}, r.scores)
         for i, r in enumerate(rounds)
     }
-    final = iterations[f"iteration-{best}"]
-    ipip = Contender("ipip", "", final.model, final.scores)
+    ipip = replace(iterations[f"iteration-{best}"], role="ipip", stage="")
     baselines = run_baselines(recipe, work, e0s_eV=data.e0s_eV, task=task, exam=exam)
-    return compare(recipe, work, {"ipip": ipip, **baselines, **iterations}, data.starts)
+    contenders = {"ipip": ipip, **baselines, **iterations}
+    return compare(recipe, work, contenders, data.starts, exam=exam, committee=shown or voted)
 
 
 @dataclass(frozen=True)
@@ -105,14 +109,14 @@ def _vote(recipe: Recipe, work: Workspace, r: Round) -> Done:
     )  # fmt: skip
 
 
-def _ask(
-    wanted: Reference, work: Workspace, at: str, voted: Done, new: Any, task: Mapping[str, Any], data: Done
-) -> Done:
+def _ask(recipe: Recipe, work: Workspace, r: Round, voted: Done, new: Any, test: Any) -> Done:
     """Have the frames that teach most labelled by the reference method."""
+    wanted = recipe.label.reference
+    assert wanted is not None
     return work.do(
-        ask, at=at, calculator=calculators.identity(wanted.calculator), budget=wanted.budget,
-        candidates_per_label=wanted.candidates_per_label, frames=new, members=voted.members, backend=voted.backend,
-        **task, test=data.test,
+        ask, wanted.asking, at=r.at, calculator=calculators.identity(wanted.calculator),
+        teacher=calculators.identity(recipe.teacher), frames=new, members=voted.members, backend=voted.backend,
+        **r.task, test=test,
     )  # fmt: skip
 
 

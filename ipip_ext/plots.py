@@ -50,6 +50,30 @@ def iterations(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     figure.savefig(path, dpi=130)
 
 
+def calibration(
+    path: Path, curves: Mapping[str, Sequence[Mapping[str, float]]], error_per_spread: float
+) -> None:  # fmt: skip
+    """Plot the RMS error of force components against the committee's RMS spread, bin by bin.
+
+    curves: by name, points with spread_meV_per_A and error_meV_per_A. error_per_spread: the line that was fitted.
+    """
+    figure = Figure(figsize=(4.4, 4.0), layout="constrained")
+    FigureCanvasAgg(figure)
+    panel = figure.subplots()
+    points = [(p["spread_meV_per_A"], p["error_meV_per_A"]) for curve in curves.values() for p in curve]
+    positive = np.array([point for point in points if min(point) > 0] or [(1.0, 1.0)])
+    ends = np.array([positive[:, 0].min(), positive[:, 0].max()])
+    panel.plot(ends, ends, color="0.6", linestyle=":", label="error = spread")
+    panel.plot(ends, error_per_spread * ends, color="0.3", label=f"expected: {error_per_spread:.2f} x spread")
+    for name, curve in curves.items():
+        panel.plot(*zip(*((p["spread_meV_per_A"], p["error_meV_per_A"]) for p in curve), strict=True), "o-", label=name)
+    panel.set(xlabel="committee spread (meV/Å)", ylabel="RMS force error (meV/Å)")
+    if (positive.max(axis=0) > 10 * positive.min(axis=0)).any():
+        panel.set(xscale="log", yscale="log")
+    panel.legend(fontsize=8)
+    figure.savefig(path, dpi=130)
+
+
 def learning_curve(path: Path, curves: Mapping[str, Mapping[str, Sequence[tuple[float, float, float]]]]) -> None:
     """Plot force MAE against the number of labels, a panel for each split.
 

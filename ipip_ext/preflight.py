@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,14 +13,17 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
-from ipip_ext import calculators, metrics
+from ipip_ext import calculators, md, metrics
 from ipip_ext import frames as fr
 from ipip_ext.backends import registry
+from ipip_ext.backends.base import Model
+from ipip_ext.correction_fit import check as check_correction
 from ipip_ext.dataset import Dataset, check_apart, check_elements, load_dataset
 from ipip_ext.errors import DataError, RecipeError, UserError, did_you_mean
 from ipip_ext.potential import Array, FrameFailed, Potential, Prediction
-from ipip_ext.recipe import Explore, Recipe
+from ipip_ext.recipe import Explore, Fit, Recipe, Stability
 from ipip_ext.stages.speed import supercell
+from ipip_ext.stages.stability import as_md
 
 _PROBES = 12
 _FREE = 6
@@ -52,21 +57,22 @@ def check(recipe: Recipe) -> tuple[Dataset, Potential]:
 def check_data(recipe: Recipe) -> Dataset:
     """Raise DataError or RecipeError for anything wrong with frames and starts; return what was loaded."""
     data = load_dataset(recipe.data, recipe.explore.starts, recipe.seed)
-    if recipe.sample is not None:
-        own = fr.read_structures(recipe.sample.starts)
-        check_elements(recipe.sample.starts, own, recipe.data, data.train)
-        check_apart(recipe.sample.starts, own)
+    for walk in (recipe.sample, recipe.evaluate.stability):
+        if walk is not None and walk.starts is not None:
+            own = fr.read_structures(walk.starts)
+            check_elements(walk.starts, own, recipe.data, data.train)
+            check_apart(walk.starts, own)
+            with _at(str(walk.starts)):
+                md.plan_replicas(own, recipe.explore, seed=0, prefix="")  # for the constraints it refuses
     with _at(recipe.file):
         supercell(data.starts, recipe.evaluate)
+        check_correction(data.train, recipe.correct)
     return data
 
 
 def check_names(recipe: Recipe) -> None:
     """Raise RecipeError or CalculatorError for a name in the recipe that nothing has; reads no data."""
-    known = registry.backend(recipe.backend).group_names
-    for group in recipe.forget.groups:
-        if group not in known:
-            raise RecipeError(f"{recipe.file}: forget.groups: {group} is unknown.{did_you_mean(group, known)}")
+    _check_groups(recipe)
     kinds = [baseline.kind for baseline in recipe.baselines]
     for kind in kinds:
         if kinds.count(kind) > 1:
@@ -76,6 +82,35 @@ def check_names(recipe: Recipe) -> None:
     if recipe.label.reference is not None:
         with _at(f"{recipe.file}: label.reference.calculator"):
             calculators.check(recipe.label.reference.calculator, recipe.folder)
+
+
+def _check_groups(recipe: Recipe) -> None:
+    """Raise RecipeError for a parameter group that the backend has not, or a training that trains nothing."""
+    backend = registry.backend(recipe.backend)
+    for group in (group for groups in recipe.forget.schedule for group in groups):
+        if group not in backend.group_names:
+            hint = did_you_mean(group, backend.group_names)
+            raise RecipeError(f"{recipe.file}: forget.groups: {group} is unknown.{hint}")
+    trainings = {"pretrain": recipe.pretrain, "finetune": recipe.finetune}
+    trainings |= {f"baselines.{i}.fit": b.fit for i, b in enumerate(recipe.baselines) if b.kind == "scratch"}
+    for key, fit in trainings.items():
+        if not (fit.freeze or fit.lr_factors):
+            continue
+        try:
+            backend.lr_factors(_sketch(recipe.backend, recipe.student.model_dump_json()), fit)
+        except RecipeError as error:
+            raise RecipeError(f"{recipe.file}: {key}.{error}") from None
+
+
+@functools.lru_cache(maxsize=4)
+def _sketch(backend: str, student: str) -> Model:
+    """Return a student for hydrogen, whose parameters have the names of any other's; student: its config as JSON.
+
+    Cached, because a grid asks for the same one in each of its runs and building takes about a second.
+    """
+    atom = fr.labelled(Atoms("H"), Prediction(0.0, np.zeros((1, 3))), "none")
+    config = registry.config_class(backend).model_validate_json(student)
+    return registry.backend(backend).build(config, {"H": 0.0}, [atom], seed=0)
 
 
 def check_units(path: Path, frames: Sequence[Atoms], teacher: Potential) -> None:
@@ -143,9 +178,9 @@ def plan(recipe: Recipe, data: Dataset, teacher: Potential) -> Plan:
     walk, own = recipe.explore, recipe.sample or recipe.explore
     pool = _frames_of(walk, data)
     rounds, between = recipe.iterations, recipe.iterations - 1
-    per_round = recipe.pretrain.epochs * pool
-    tuned = recipe.finetune.epochs * len(data.train) / max(1e-9, 1 - recipe.finetune.replay_fraction)
-    scratch = sum(b.fit.epochs * len(data.train) for b in recipe.baselines if b.kind == "scratch")
+    per_round = _frames_trained(recipe.pretrain, pool)
+    tuned = _frames_trained(recipe.finetune, len(data.train), recipe.finetune.replay_fraction)
+    scratch = sum(_frames_trained(b.fit, len(data.train)) for b in recipe.baselines if b.kind == "scratch")
     seconds = {
         "explore (teacher MD)": t_teacher * walk.n_steps * _replicas(walk, data),
         f"pretrain x {rounds}": rounds * per_round * t_student * _TRAINING_STEP,
@@ -164,9 +199,30 @@ def plan(recipe: Recipe, data: Dataset, teacher: Potential) -> Plan:
         f"student   {potential.n_parameters} parameters, {t_student * 1e3:.1f} ms a frame in batches",
         f"explore   {_replicas(walk, data)} replicas x {walk.n_steps} steps of {walk.timestep_fs:g} fs: {pool} frames",
         _labels(recipe),
-        f"loop      {rounds} iterations, forgetting {', '.join(recipe.forget.groups) or 'nothing'} between them",
+        f"loop      {rounds} iterations, forgetting {_forgotten(recipe)} between them",
     ]
+    if recipe.evaluate.stability is not None:
+        walks = _stability(recipe, recipe.evaluate.stability, t_teacher, t_student)
+        lines, seconds = lines + walks.lines, seconds | walks.seconds
     return Plan(lines, seconds)
+
+
+def _stability(recipe: Recipe, wanted: Stability, t_teacher: float, t_student: float) -> Plan:
+    walk = as_md(wanted, recipe.explore.starts, recipe.explore.max_batch_replicas)
+    walks = len(md.plan_replicas(fr.read_structures(walk.starts), walk, seed=0, prefix=""))
+    kinds = [baseline.kind for baseline in recipe.baselines]
+    n_students = kinds.count("scratch") + (recipe.iterations if wanted.every_iteration else 1)
+    n_teachers = kinds.count("teacher")
+    models = n_students + n_teachers
+    seconds = walks * walk.n_steps * (n_students * t_student + n_teachers * t_teacher)
+    told = f"stability {walks} MD runs of {wanted.time_ps:g} ps for each of {models} models"
+    return Plan([told], {f"stability x {models} (MD)": seconds})
+
+
+def _forgotten(recipe: Recipe) -> str:
+    """Return what is forgotten; where it changes, all that comes up, in order."""
+    said = (", ".join(recipe.forget.at(i).groups) or "nothing" for i in range(recipe.iterations - 1))
+    return " or ".join(dict.fromkeys(said)) or "nothing"
 
 
 def _labels(recipe: Recipe) -> str:
@@ -175,6 +231,12 @@ def _labels(recipe: Recipe) -> str:
         return f"labels    {recipe.label.policy}"
     by = calculators.describe(asked.calculator)
     return f"labels    {recipe.label.policy}; besides, {asked.budget} frames an iteration by {by} (cost unknown)"
+
+
+def _frames_trained(fit: Fit, n_train: int, replayed: float = 0.0) -> float:
+    """Return how many frames a training takes in, replayed ones too, if it runs to the end."""
+    fresh_per_step = fit.batch_size * (1 - replayed)
+    return fit.most_epochs(math.ceil(n_train / fresh_per_step)) * n_train / (1 - replayed)
 
 
 def _replicas(walk: Explore, data: Dataset) -> int:

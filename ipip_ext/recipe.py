@@ -6,6 +6,7 @@ Each section is a frozen model; the docstring under a field is its documentation
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,13 +22,14 @@ from pydantic import (
 )
 
 from ipip_ext.backends import registry
-from ipip_ext.recipe_labels import Committee, Label, Reference, Select
+from ipip_ext.recipe_labels import Asking, Committee, Correction, Label, Reference, Select
 from ipip_ext.recipe_training import Finetune, Fit, Forget, Pretrain, Share
 from ipip_ext.schema import Section
 
 __all__ = [
-    "Baseline", "Committee", "Data", "Evaluate", "Explore", "Finetune", "Fit", "Forget", "Guard", "Label", "Ood",
-    "Pretrain", "Recipe", "Reference", "Scratch", "Section", "Select", "TeacherBaseline", "Tracking",
+    "Asking", "Baseline", "Committee", "Correction", "Data", "Evaluate", "Explore", "Finetune", "Fit", "Forget",
+    "Guard", "Label", "Ood", "Pretrain", "Recipe", "Reference", "Scratch", "Section", "Select", "Stability",
+    "TeacherBaseline", "Tracking",
 ]  # fmt: skip
 
 
@@ -170,6 +172,43 @@ class TeacherBaseline(Section):
 Baseline = Annotated[Scratch | TeacherBaseline, Field(discriminator="kind")]
 
 
+class Stability(Section):
+    """Langevin MD of every compared model, from the same starts with the same random numbers."""
+
+    starts: Path | None = None
+    """Structures where MD begins; null: those of `explore`."""
+
+    temperatures_K: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (300.0, 900.0, 1500.0)
+    """Each start is run at each temperature. Models that agree on test frames differ first at the highest."""
+
+    time_ps: PositiveFloat = 5.0
+    """Length of each run, ps."""
+
+    timestep_fs: PositiveFloat = 1.0
+    """MD time step, fs."""
+
+    replicas: PositiveInt = 1
+    """Runs for each start and temperature, with different velocities."""
+
+    friction_per_fs: PositiveFloat = 0.01
+    """Langevin friction, 1/fs."""
+
+    initial_temperature_factor: PositiveFloat = 1.0
+    """Velocities start at this times the temperature."""
+
+    guard: Guard = Guard()
+    """A run that it stops has not ended sanely; nor has one in which the model fails."""
+
+    every_iteration: bool = False
+    """true: the student of each iteration too, not only the one that is exported."""
+
+    @model_validator(mode="after")
+    def _some_steps(self) -> Stability:
+        if round(self.time_ps * 1000 / self.timestep_fs) < 1:
+            raise ValueError("time_ps is shorter than timestep_fs, so no step would be taken")
+        return self
+
+
 class Evaluate(Section):
     """How models are measured."""
 
@@ -184,6 +223,10 @@ class Evaluate(Section):
 
     speed_steps: PositiveInt = 20
     """MD steps a model is timed for, models in turn; the median is reported."""
+
+    stability: Stability | None = None
+    """MD that tells whether each model stays physical, which errors on test frames do not; null: none.
+    `ipip-mace check` estimates its cost."""
 
 
 class Tracking(Section):
@@ -239,6 +282,10 @@ class Recipe(Section):
     explore: Explore
     """MD by the teacher."""
 
+    correct: Correction = Correction()
+    """Correction of the teacher's labels. The one fitted at the start is kept, also where `label.reference` adds
+    training frames later."""
+
     sample: Explore | None = None
     """MD by the student; as `explore` where not given. The student is cheap, so it can walk further."""
 
@@ -286,6 +333,21 @@ class Recipe(Section):
     def needs_committee(self) -> bool:
         """Whether labelling asks a committee."""
         return self.label.policy in ("committee", "cross") or self.label.reference is not None
+
+    @property
+    def corrects(self) -> bool:
+        """Whether the teacher's labels are corrected."""
+        return self.correct.form != "none"
+
+    def zeros_of_pretraining(self, e0s_eV: Mapping[str, float]) -> Mapping[str, float]:
+        """Return the energy zeros of a student before it meets the task's energies.
+
+        Where pretraining looks at forces alone and fine-tuning fits the zeros, they are 0: what is pretrained
+        then depends on no label of the task, and the points of a learning curve share it.
+        """
+        if self.pretrain.energy_weight > 0 or self.data.e0s != "fitted":
+            return e0s_eV
+        return dict.fromkeys(e0s_eV, 0.0)
 
     @property
     def backend(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -116,14 +117,17 @@ def _override(raw: dict[str, Any], override: str) -> None:
         raise RecipeError(f"--set {override}: {text!r} is not a YAML value.") from None
 
 
-_PATHS = (("data", "train"), ("data", "test"), ("data", "valid"), ("explore", "starts"), ("sample", "starts"))
+_PATHS = ("data.train", "data.test", "data.valid", "explore.starts", "sample.starts", "evaluate.stability.starts")
 
 
 def _absolute(raw: dict[str, Any], root: Path) -> dict[str, Any]:
     """Return a copy of `raw` in which the paths of `_PATHS` and model files are absolute."""
-    raw = {key: dict(value) if isinstance(value, dict) else value for key, value in raw.items()}
-    for section, key in _PATHS:
-        holder = raw.get(section)
+    raw = copy.deepcopy(raw)
+    for path in _PATHS:
+        *sections, key = path.split(".")
+        holder: Any = raw
+        for section in sections:
+            holder = holder.get(section) if isinstance(holder, dict) else None
         if isinstance(holder, dict) and isinstance(holder.get(key), str):
             holder[key] = str((root / holder[key]).resolve())
     teacher = raw.get("teacher")

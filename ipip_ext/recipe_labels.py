@@ -1,4 +1,4 @@
-"""Recipe sections of labelling: select, committee, reference, label."""
+"""Recipe sections of labelling: correct, select, committee, reference, label."""
 
 from __future__ import annotations
 
@@ -20,11 +20,59 @@ class Select(Section):
     max_force_eV_per_A: PositiveFloat = 40.0
     """Drop frames in which the student's force on an atom is larger."""
 
+    max_gap_A: PositiveFloat | None = 6.0
+    """Drop frames from which an atom or a fragment has evaporated: nothing of it is within this distance of the
+    rest. 6 is beyond usual cut-offs, where the two teach the student nothing about each other. Frames in no more
+    pieces than a start or training frame of the same formula stay. Periodic images count: in a vacuum 9 Angstrom
+    wide nothing is farther than 4.5 from a surface. null: keep all."""
+
+    max_coordination_factor: Annotated[float, Field(ge=1)] | None = 1.5
+    """Drop frames in which an atom has more bonds than this times the most that its element has in any start or
+    training frame, and at least three more. A bond is shorter than 1.25 times the sum of covalent radii.
+    null: keep all."""
+
+    density_factor: Annotated[float, Field(ge=1)] | None = 1.5
+    """Drop frames blown up or collapsed: the mean number density within 5 Angstrom of the atoms, whatever the
+    vacuum around them, is more than this times beyond the range of starts and training frames of the same
+    formula, either way. null: keep all."""
+
     duplicate_tolerance: NonNegativeFloat = 0.01
     """Drop a frame closer than this to one kept, relative to the spread of the frames' descriptors."""
 
     max_frames: PositiveInt = 1000
     """Most frames to keep, chosen for diversity (farthest points in the student's descriptors)."""
+
+
+class Correction(Section):
+    """Correction of what the teacher labels, fitted on the training frames. Its MD stays uncorrected, and so does the
+    teacher that the student is compared with.
+    """
+
+    form: Literal["none", "scale", "composition", "element", "pair", "angular", "auto"] = "none"
+    """Universal potentials are too soft, by a factor that depends on chemistry. `scale`: one factor for all labels;
+    `composition`: a factor that is linear in the atomic fractions; `element`: a factor for the forces on each
+    element, which are then those of no energy (energies stay); `pair`: `scale` and a pair potential for each pair of
+    elements; `angular`: `pair` and a three-body potential that is blind to the elements, so that it holds for
+    compositions not trained on; `auto`: the one with the smallest cross-validated force error, where a richer form
+    must win by more than 1 %."""
+
+    group_keys: tuple[str, ...] = ()
+    """`info` keys that make the groups which cross-validation leaves out, one at a time. []: compositions, which
+    shows whether a form holds for chemistry it was not fitted to, as the pool needs it. Frames of one trajectory on
+    both sides, as with [start, temperature_K], would favour forms that only interpolate."""
+
+    r_max_A: Annotated[float, Field(ge=2)] = 4.0
+    """Cut-off of the pair and three-body potentials, Angstrom."""
+
+    n_basis: PositiveInt = 12
+    """Radial functions of each pair potential; the three-body potential has half as many."""
+
+    max_ell: Annotated[int, Field(ge=0, le=12)] = 10
+    """Highest Legendre degree of the three-body potential."""
+
+    ridge: PositiveFloat | None = None
+    """Pull towards no correction, about as strong as that many force components which need none.
+    null: of 1, 3, 10, 30 and 100 the strongest whose cross-validated error is within 2 % of the smallest."""
 
 
 class Committee(Section):
@@ -41,17 +89,35 @@ class Committee(Section):
     """Export the committee with the model, for `load_calculator(run, committee=True)`."""
 
 
-class Reference(Section):
+class Asking(Section):
+    """Which frames the reference method is asked for."""
+
+    budget: PositiveInt = 10
+    """Frames labelled in each iteration but the last."""
+
+    choice: Literal["diverse", "power"] = "diverse"
+    """`diverse`: the most diverse (farthest points) of the `candidates_per_label` times `budget` frames the committee
+    is least sure of. `power`: drawn at random with chances in proportion to the committee's spread
+    (arXiv:2106.12059), which leans less to outliers."""
+
+    candidates_per_label: PositiveInt = 5
+    """Candidates for each label of `choice: diverse`."""
+
+    max_teacher_force_eV_per_A: PositiveFloat | None = 20.0
+    """Don't ask for a frame on which the teacher's force on an atom is larger: a student that lacks repulsion walks
+    to such frames, and a label of the teacher mends that for nothing. null: ask for any."""
+
+
+class Reference(Asking):
     """Reference labels for the frames that teach most."""
 
     calculator: str | dict[str, Any]
     """Calculator entry of the reference method (as `teacher`): the method that made the training labels."""
 
-    budget: PositiveInt = 10
-    """Frames labelled in each iteration but the last."""
-
-    candidates_per_label: PositiveInt = 5
-    """The most diverse frames are chosen among this many times `budget` of those the committee is least sure of."""
+    @property
+    def asking(self) -> Asking:
+        """Which frames to ask for, without whom."""
+        return Asking.model_validate(self.model_dump(exclude={"calculator"}))
 
 
 class Label(Section):

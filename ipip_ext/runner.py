@@ -27,8 +27,8 @@ RECIPE, EVENTS, LOG, TABLE = "recipe.yaml", "events.jsonl", "log.txt", "compare.
 
 _FIRST_STAGE = {
     "name": "prepare", "seed": "prepare", "data": "prepare", "teacher": "explore", "explore": "explore",
-    "student": "pretrain", "pretrain": "pretrain", "finetune": "finetune", "sample": "sample", "select": "select",
-    "label": "label", "forget": "forget",
+    "correct": "pretrain", "student": "pretrain", "pretrain": "pretrain", "finetune": "finetune", "sample": "sample",
+    "select": "select", "label": "label", "forget": "forget",
 }  # fmt: skip
 """The stage from which a change of a section matters; sections not named here may change freely,
 because the stages they touch compare their own parameters."""
@@ -170,11 +170,12 @@ def _identity(recipe: Recipe) -> dict[str, Any]:
 
 def _publish(folder: Path, done: Done, bus: EventBus) -> None:
     """Put table and plots where people look, and say which files belong to the run."""
-    for path in (done.csv, done.table, done.parity, done.iterations):
-        part = folder / (path.name + ".part")
-        shutil.copyfile(path, part)
-        os.replace(part, folder / path.name)
-    for name in (RECIPE, TABLE, done.table.name, done.parity.name, done.iterations.name, "model"):
+    names = [output["file"] for output in done.record["outputs"].values()]
+    for name in names:
+        part = folder / (name + ".part")
+        shutil.copyfile(done.folder / name, part)
+        os.replace(part, folder / name)
+    for name in (RECIPE, *names, "model"):
         bus.emit(Event("artifact", name, name))
     bus.emit(Event("run", "finished"))
 

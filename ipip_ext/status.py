@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from ipip_ext import timing
 from ipip_ext.errors import WorkspaceError
-from ipip_ext.workspace import PART_RECORD, RECORD, read_record
+from ipip_ext.workspace import PART_RECORD, read_record
 
 
 def describe(folder: Path) -> str:
-    """Return a line for each finished stage, and what is under way. Raises WorkspaceError for a foreign folder."""
+    """Return a line for each finished stage, what is under way, and where the time went.
+
+    Raises WorkspaceError for a foreign folder.
+    """
     if not (folder / "recipe.yaml").is_file():
         raise WorkspaceError(f"{folder}: is no run folder (it holds no recipe.yaml); runs are made by `ipip-mace run`.")
-    finished = sorted(folder.rglob(RECORD), key=lambda path: path.stat().st_mtime)
-    lines = [_finished(path.parent, folder) for path in finished if ".part" not in str(path.relative_to(folder))]
+    lines = [_finished(stage, folder) for stage in timing.finished(folder)]
     lines += [_under_way(path, folder) for path in sorted(folder.rglob(PART_RECORD))]
     if (folder / "compare.csv").is_file():
         lines.append(f"finished: `ipip-mace compare {folder}` shows the table")
@@ -22,7 +25,8 @@ def describe(folder: Path) -> str:
         lines.append(
             f"not finished: `ipip-mace run` with its recipe goes on from here (last word in {folder / 'log.txt'})"
         )
-    return "\n".join(lines)
+    spent = timing.times(folder)
+    return "\n".join([*lines, "", timing.table(spent)] if spent else lines)
 
 
 def _finished(stage: Path, folder: Path) -> str:

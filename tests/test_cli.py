@@ -98,7 +98,9 @@ def test_schema():
 
 
 def test_status(finished):
-    lines = cli("status", RUN).splitlines()
+    stages, spent = cli("status", RUN).split("\n\n")
+    lines = stages.splitlines()
+    assert spent.startswith("where the time went")
     assert [line.split()[1] for line in lines[:-1]] == sorted(times(), key=lambda name: times()[name])
     assert all(line.startswith("done ") for line in lines[:-1])
     assert "finished" in lines[-1]
@@ -112,7 +114,7 @@ def test_status(finished):
     record = json.loads((RUN / "iter-01/finetune.part/stage.json").read_text())
     (RUN / "iter-01/finetune.part/stage.json").unlink()
     (RUN / "iter-01/finetune.part/part.json").write_text(json.dumps(record["fingerprint"]))
-    *_, under_way, last = cli("status", RUN).splitlines()
+    *_, under_way, last = cli("status", RUN).split("\n\n")[0].splitlines()
     assert under_way == "under way iter-01/finetune"
     assert last.startswith("not finished: `ipip-mace run`")
 

@@ -19,6 +19,8 @@ from ipip_ext.cli import main
 from ipip_ext.committee import CommitteePotential, Opinion, calibrate, frame_spread
 from ipip_ext.errors import ModelFileError
 from ipip_ext.potential import Prediction
+from ipip_ext.recipe import Asking
+from ipip_ext.stages.committee import _sane, powered
 from ipip_ext.stages.train import _weighted
 
 REFERENCE = {"python": "ase.calculators.emt:EMT", "kwargs": {"asap_cutoff": True}}
@@ -122,6 +124,45 @@ def test_the_reference_is_asked_where_the_committee_is_least_sure(run):
     assert rest == set(spread) - {frame.info[fr.ID] for frame in asked}
 
 
+def test_power_draws_in_proportion_to_the_spread():
+    spread = np.array([0.0, 1.0, 2.0, 6.0])
+    first = [powered([3, 2, 1, 0], spread, seed)[0] for seed in range(3000)]
+    assert np.allclose(np.bincount(first, minlength=4) / 3000, spread / 9, atol=0.03)
+    assert sorted(powered([3, 1], spread, 0)) == [1, 3]
+    assert powered([0, 1, 2, 3], spread, 5) == powered([0, 1, 2, 3], spread, 5)
+
+
+class Context:
+    """What `_sane` needs of a stage's context."""
+
+    device, home = "cpu", Path()
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.note = self.notes.append
+
+
+def test_frames_that_the_teacher_finds_wild_are_not_asked_for():
+    frames = [cell(seed) for seed in range(6)]
+    forces = [np.linalg.norm(calculate(f), axis=1).max() for f in frames]
+    frames[2].positions[0] = frames[2].positions[1] + [0.9, 0, 0]  # a student without repulsion came here
+    limit = 1.01 * max(force for i, force in enumerate(forces) if i != 2)
+    assert np.linalg.norm(calculate(frames[2]), axis=1).max() > limit
+    for choice, wanted in (("power", 2), ("diverse", 4)):
+        ctx, order = Context(), [1, 2, 0, 5, 4, 3]
+        settings = Asking(budget=2, candidates_per_label=2, choice=choice, max_teacher_force_eV_per_A=limit)
+        assert _sane(ctx, settings, REFERENCE, frames, order) == [1, 0, 5, 4][:wanted]
+        assert len(ctx.notes) == 1
+        anything = settings.model_copy(update={"max_teacher_force_eV_per_A": None})
+        assert _sane(ctx, anything, REFERENCE, frames, order) == order[:wanted]
+
+
+def calculate(atoms):
+    atoms = atoms.copy()
+    atoms.calc = EMT(asap_cutoff=True)
+    return atoms.get_forces()
+
+
 @pytest.mark.slow
 def test_the_next_finetuning_learns_from_them(run):
     rounds = [json.loads((run / f"iter-0{i}/finetune/stage.json").read_text())["values"]["n_train"] for i in (0, 1)]
@@ -171,6 +212,37 @@ def test_the_exported_committee_is_a_calculator_with_its_spread(run, finished_ru
         slab.get_stress()
     with pytest.raises(ModelFileError, match=r"committee\.export: true"):
         load_calculator(finished_run / "runs" / "tiny", committee=True)
+
+
+@pytest.mark.slow
+def test_the_report_sets_expected_errors_beside_those_on_test_frames(run):
+    best = json.loads((run / "model" / "stage.json").read_text())["values"]["iteration"]
+    at = f"iter-0{best}"
+    joint = committee_of(run, at)
+    worth = json.loads((run / at / "committee/calibration.json").read_text())["error_per_spread"]
+    told = json.loads((run / at / "calibration/test.json").read_text())
+    frames = fr.read_frames(run / "prepare/test.extxyz")
+    splits = {
+        "test": frames,
+        "test_id": [f for f in frames if f.info["start"] != "s2"],
+        "test_ood": [f for f in frames if f.info["start"] == "s2"],
+    }
+    assert told.keys() == splits.keys()
+    table = (run / "compare.txt").read_text()
+    lines = {words[0]: words for words in map(str.split, table.split("expected errors of committee")[1].splitlines())
+             if words}  # fmt: skip
+    for split, some in splits.items():
+        error, expected = [], []
+        for frame, opinion in zip(some, joint.opinions(some), strict=True):
+            error.append(opinion.mean.forces_eV_per_A - frame.arrays[fr.FORCES])
+            expected.append(np.repeat(opinion.force_spread_eV_per_A[:, None], 3, axis=1) * worth)
+        ratio = np.abs(np.concatenate(error)) / np.concatenate(expected)
+        assert told[split]["within_1x"] == pytest.approx(np.mean(ratio < 1), abs=0.03)
+        assert told[split]["within_2x"] == pytest.approx(np.mean(ratio < 2), abs=0.03)
+        rms = np.sqrt(np.mean(np.square(np.concatenate(error))) / np.mean(np.square(np.concatenate(expected))))
+        assert told[split]["error_per_expected"] == pytest.approx(rms, rel=1e-3)
+        assert lines[split][1:3] == [str(4 * len(some)), f"{told[split]['error_per_expected']:.2f}"]
+    assert (run / "calibration.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.slow

@@ -124,7 +124,7 @@ def test_the_mlflow_store_has_one_parent_its_children_and_one_run_a_baseline(fin
     history = client.get_metric_history(iteration.info.run_id, "finetune/valid_force_mae_meV_per_A")
     assert [point.step for point in history] == [0, 1, 2, 3]
     artifacts = {item.path for item in client.list_artifacts(parent.info.run_id)}
-    assert {"recipe.yaml", "compare.csv", "parity.png", "iterations.png", "model"} <= artifacts
+    assert {"recipe.yaml", "compare.csv", "time.csv", "parity.png", "iterations.png", "model"} <= artifacts
 
 
 def test_events_tell_each_finished_stage_once(run):

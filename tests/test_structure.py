@@ -9,13 +9,13 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "ipip_ext"
 ORDER = [
-    ["errors", "potential", "seeds", "units", "provenance", "__init__"],
-    ["schema", "compute", "geometry", "ase_calculator"],
+    ["errors", "potential", "seeds", "units", "provenance", "interpreter_worker", "__init__"],
+    ["schema", "compute", "geometry", "ase_calculator", "tables", "correction_basis"],
     ["backends.registry", "backends.mace.config", "events", "recipe_training", "recipe_labels"],
     ["recipe"],
-    ["recipe_file", "recipe_docs", "frames", "workspace", "select", "tracking_store"],
-    ["metrics", "tracking", "status"],
-    ["dataset", "backends", "calculators", "calculators_chgnet", "md", "console", "plots"],
+    ["recipe_file", "recipe_docs", "frames", "workspace", "select", "filters", "tracking_store"],
+    ["metrics", "tracking", "timing", "status", "interpreter", "correction"],
+    ["dataset", "correction_fit", "backends", "calculators", "calculators_chgnet", "md", "console", "plots"],
     ["committee"],
     ["load"],
     ["stages"],

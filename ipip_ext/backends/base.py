@@ -17,6 +17,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator
 from numpy.typing import NDArray
 
+from ipip_ext.errors import RecipeError, did_you_mean
 from ipip_ext.potential import Potential
 from ipip_ext.recipe import Fit
 from ipip_ext.schema import Section
@@ -64,7 +65,8 @@ class Backend(ABC):
 
     name: str
     group_names: tuple[str, ...]
-    """Parameter groups that `forget` knows."""
+    """Parameter groups that `forget`, `freeze` and `lr_factors` know, among them `all`.
+    Of two that hold the same parameters the later is the more specific one."""
 
     @abstractmethod
     def build(self, config: Section, e0s_eV: Mapping[str, float], frames: Sequence[Atoms], seed: int) -> Model:
@@ -83,7 +85,8 @@ class Backend(ABC):
         hooks: FitHooks,
     ) -> FitResult:
         """Train a copy of `model`. State is kept in `folder`: called again after a kill it goes on
-        from the last finished epoch and, on CPU, ends with bitwise the same weights.
+        from the last finished epoch and, on CPU, ends with bitwise the same weights. Each parameter learns
+        at its `lr_factors`; where that is 0 it stays bitwise what it is.
         """  # fmt: skip
 
     @abstractmethod
@@ -105,6 +108,25 @@ class Backend(ABC):
     @abstractmethod
     def groups(self, model: Model) -> dict[str, tuple[str, ...]]:
         """Return the names of the parameters in each group of `group_names`."""
+
+    def lr_factors(self, model: Model, settings: Fit) -> dict[str, float]:
+        """Return the factor on the learning rate of every parameter, by name; 0 where it is frozen.
+
+        Of the groups that hold a parameter and are named in `settings`, the smallest counts.
+        Raises RecipeError for an unknown group, and if nothing is left to train.
+        """
+        wanted = {**settings.lr_factors, **dict.fromkeys(settings.freeze, 0.0)}
+        for group in wanted:
+            if group not in self.group_names:
+                key = "freeze" if group in settings.freeze else "lr_factors"
+                raise RecipeError(f"{key}: {group} is unknown.{did_you_mean(group, self.group_names)}")
+        held = self.groups(model)
+        factors = dict.fromkeys(held["all"], 1.0)
+        for group in sorted(wanted, key=lambda group: (-len(held[group]), self.group_names.index(group))):
+            factors |= dict.fromkeys(held[group], wanted[group])
+        if not any(factors.values()):
+            raise RecipeError("freeze: nothing is left to train; take a group out, or give one a factor above 0.")
+        return factors
 
     @abstractmethod
     def parameters(self, model: Model) -> dict[str, NDArray[Any]]:

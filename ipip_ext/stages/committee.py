@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from numpy.typing import NDArray
 
 from ipip_ext import calculators
 from ipip_ext import frames as fr
@@ -20,7 +21,7 @@ from ipip_ext.compute import compute_each
 from ipip_ext.dataset import same_structure
 from ipip_ext.errors import StageFailed
 from ipip_ext.potential import Potential
-from ipip_ext.recipe import Finetune
+from ipip_ext.recipe import Asking, Finetune
 from ipip_ext.schema import Section
 from ipip_ext.seeds import derive
 from ipip_ext.select import diverse
@@ -68,25 +69,27 @@ def committee(
 
 
 def ask(
-    ctx: Context, *, calculator: Any, budget: int, candidates_per_label: int, frames: Path, members: Path, backend: str,
+    ctx: Context, settings: Asking, *, calculator: Any, teacher: Any, frames: Path, members: Path, backend: str,
     train: Path, valid: Path, test: Path,
 ) -> dict[str, Any]:  # fmt: skip
     """Label the frames that teach most with the reference method; they join the training set.
 
-    Candidates are the frames on which the committee is least sure; of these the most diverse are asked for.
-    A frame that equals a validation or test frame is never asked for.
+    A frame that equals a training, validation or test frame is never asked for.
     """
-    engine = registry.backend(backend)
     walked = fr.read_frames(frames)
     known = [*fr.read_frames(valid), *fr.read_frames(test), *fr.read_frames(train)]
     joint = CommitteePotential.load(members, backend, ctx.device)
     spread = np.array([frame_spread(opinion) for opinion in joint.opinions(walked)])
     new = [i for i in range(len(walked)) if not any(_same(walked[i], other) for other in known)]
-    unsure = sorted(new, key=lambda i: -spread[i])[: budget * candidates_per_label]
-    picked: list[int] = []
-    if unsure:
-        features = engine.descriptors(engine.load(members / "0"), [walked[i] for i in unsure], ctx.device)
-        picked = [unsure[i] for i in diverse(features, budget, 0.0)[0]]
+    unsure = sorted(new, key=lambda i: -spread[i])
+    if settings.choice == "power":
+        unsure = powered(unsure, spread, ctx.seed)
+    candidates = _sane(ctx, settings, teacher, walked, unsure)
+    picked = candidates[: settings.budget]
+    if settings.choice == "diverse" and candidates:
+        engine = registry.backend(backend)
+        features = engine.descriptors(engine.load(members / "0"), [walked[i] for i in candidates], ctx.device)
+        picked = [candidates[i] for i in diverse(features, settings.budget, 0.0)[0]]
     source = f"reference:{calculators.describe(calculator)}"
     labelled = _label_each(ctx, [walked[i] for i in picked], calculator, source)
     fr.write_frames(ctx.folder / "train.extxyz", [*fr.read_frames(train), *labelled])
@@ -101,24 +104,66 @@ def ask(
     }
 
 
+def powered(rows: Sequence[int], spread: NDArray[np.float64], seed: int) -> list[int]:
+    """Return `rows` in the order of a draw without replacement, with chances in proportion to their spread.
+
+    Power acquisition (Kirsch et al., Trans. Mach. Learn. Res. (2023), arXiv:2106.12059) by Gumbel's trick.
+    """
+    gumbel = np.random.default_rng(seed).gumbel(size=len(rows))
+    score = np.log(np.maximum(spread[list(rows)], 1e-12)) + gumbel
+    return [rows[i] for i in np.argsort(-score, kind="stable")]
+
+
+def _sane(ctx: Context, settings: Asking, teacher: Any, walked: Sequence[Atoms], order: Sequence[int]) -> list[int]:
+    """Return the first frames of `order` that the teacher finds sane, as many as there are to be candidates.
+
+    Where a student lacks repulsion its MD goes, its committee agrees on little, and a reference label would be spent
+    on what any teacher knows.
+    """
+    wanted = settings.budget * (settings.candidates_per_label if settings.choice == "diverse" else 1)
+    limit = settings.max_teacher_force_eV_per_A
+    if limit is None:
+        return list(order[:wanted])
+    potential = calculators.make(teacher, device=ctx.device, root=ctx.home)
+    sane: list[int] = []
+    looked_at = 0
+    while len(sane) < wanted and looked_at < len(order):
+        some = order[looked_at : looked_at + wanted - len(sane)]
+        looked_at += len(some)
+        said, failures = compute_each(potential, [walked[i] for i in some])
+        largest = [np.linalg.norm(p.forces_eV_per_A, axis=1).max() for p in said]
+        sane += [i for k, i in enumerate(some) if k not in failures and largest[k] <= limit]
+    if left_out := looked_at - len(sane):
+        ctx.note(f"{left_out} frames are not asked for: by the teacher a force in them is above {limit:g} eV/A")
+    return sane
+
+
 def _label_each(ctx: Context, frames: Sequence[Atoms], calculator: Any, source: str) -> list[Atoms]:
-    """Label one frame after the other, each written at once: a reference label may have cost an hour."""
+    """Label frames as many at a time as the calculator has workers, and write each label at once: it may
+    have cost an hour.
+    """
     potential: Potential = calculators.make(calculator, device=ctx.device, root=ctx.home)
+    if versions := getattr(potential, "versions", None):
+        ctx.note(f"{source} runs in another interpreter: {', '.join(f'{k} {v}' for k, v in versions.items())}")
     kept = ctx.folder / "labelled"
     kept.mkdir(exist_ok=True)
-    done: list[Atoms] = []
-    for index, frame in enumerate(frames):
-        path = kept / f"{index:05d}.extxyz"
-        if not path.exists():
-            (prediction,), failures = compute_each(potential, [frame])
-            if failures:
-                ctx.note(f"no reference label for frame {frame.info[fr.ID]}: {failures[0]}")
-            fr.write_frames(path, [] if failures else [fr.labelled(frame, prediction, source)])
-        done += fr.read_frames(path)
-        ctx.progress((index + 1) / len(frames), f"{index + 1}/{len(frames)} frames, {source}")
-    if frames and not done:
+    paths = [kept / f"{index:05d}.extxyz" for index in range(len(frames))]
+    missing = [index for index, path in enumerate(paths) if not path.exists()]
+    at_once = getattr(potential, "workers", 1)
+    for first in range(0, len(missing), at_once):
+        some = missing[first : first + at_once]
+        predictions, failures = compute_each(potential, [frames[i] for i in some])
+        for place, index in enumerate(some):
+            if place in failures:
+                ctx.note(f"no reference label for frame {frames[index].info[fr.ID]}: {failures[place]}")
+            labelled = [] if place in failures else [fr.labelled(frames[index], predictions[place], source)]
+            fr.write_frames(paths[index], labelled)
+        done = len(frames) - len(missing) + first + len(some)
+        ctx.progress(done / len(frames), f"{done}/{len(frames)} frames, {source}")
+    labels = [label for path in paths for label in fr.read_frames(path)]
+    if frames and not labels:
         raise StageFailed(f"{ctx.name}: {source} could label none of {len(frames)} frames; see the notes above.")
-    return done
+    return labels
 
 
 def _member_progress(ctx: Context, k: int, size: int) -> Callable[[float, str], None]:

@@ -16,6 +16,7 @@ from ipip_ext import frames as fr
 from ipip_ext.backends import registry
 from ipip_ext.committee import CommitteePotential, frame_spread
 from ipip_ext.compute import compute_each
+from ipip_ext.correction import CorrectedPotential, TeacherCorrection
 from ipip_ext.potential import Potential
 from ipip_ext.workspace import Context
 
@@ -24,13 +25,14 @@ _AT_ONCE = 32
 
 def label(
     ctx: Context, *, policy: str, retain: float, frames: Path, old: Path, model: Path, backend: str, teacher: Any,
-    committee: Mapping[str, Any] | None, valid: Path,
+    committee: Mapping[str, Any] | None, valid: Path, correction: Path | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Label the selected frames by the policy, and add the share of the old pool that is retained.
 
     committee: {"members": folder, "error_per_spread": number} where the policy asks one.
+    correction: of all that the teacher says.
     """
-    labeller = Labeller(ctx, model, backend, teacher, committee, valid)
+    labeller = Labeller(ctx, model, backend, teacher, committee, valid, correction)
     chosen = fr.read_frames(frames)
     fresh = labeller.policy(policy)(chosen)
     pool = fr.read_frames(old)
@@ -59,6 +61,7 @@ class Labeller:
     teacher: Any
     committee: Mapping[str, Any] | None
     valid: Path
+    correction: Path | None = None
 
     def policy(self, name: str) -> Callable[[Sequence[Atoms]], list[Atoms]]:
         """Return the labelling of a recipe's `label.policy`."""
@@ -104,7 +107,10 @@ class Labeller:
         return [*self.by_committee(sure), *self.by_teacher(unsure)]
 
     def _teacher(self) -> Potential:
-        return calculators.make(self.teacher, device=self.ctx.device, root=self.ctx.home)
+        potential = calculators.make(self.teacher, device=self.ctx.device, root=self.ctx.home)
+        if self.correction is None:
+            return potential
+        return CorrectedPotential(potential, TeacherCorrection.read(self.correction))
 
     def _committee(self) -> CommitteePotential:
         assert self.committee is not None

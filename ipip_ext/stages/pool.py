@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ipip_ext import frames as fr
 from ipip_ext import select as choose
 from ipip_ext.backends import registry
-from ipip_ext.recipe import Forget, Select
+from ipip_ext.filters import REASONS, Filters
+from ipip_ext.recipe import Select
+from ipip_ext.recipe_training import Forgetting
 from ipip_ext.workspace import Context
 
 
-def select(ctx: Context, settings: Select, *, frames: Path, model: Path, backend: str, old: Path) -> dict[str, Any]:
-    """Keep frames that are physical, new, and different from each other and from the old pool."""
+def select(
+    ctx: Context, settings: Select, *, frames: Path, model: Path, backend: str, old: Path, trusted: Sequence[Path]
+) -> dict[str, Any]:
+    """Keep frames that are physical, new, and different from each other and from the old pool.
+
+    trusted: starts and reference frames, on which the limits of the filters are measured.
+    """
     engine = registry.backend(backend)
     student = engine.load(model)
     walked = fr.read_frames(frames)
-    reasons = [
-        choose.is_physical(f, f.arrays[fr.FORCES], settings.min_distance_factor, settings.max_force_eV_per_A)
-        for f in walked
-    ]
+    filters = Filters(settings, [frame for path in trusted for frame in fr.read_structures(path)])
+    reasons = [filters.reason(frame, frame.arrays[fr.FORCES]) for frame in walked]
     sane = [frame for frame, reason in zip(walked, reasons, strict=True) if reason is None]
-    dropped = Counter(reason for reason in reasons if reason is not None)
+    dropped = {name: reasons.count(name) for name in (*REASONS, "duplicate", "over_max_frames")}
     kept: list[int] = []
     if sane:
         features = engine.descriptors(student, sane, ctx.device)
@@ -33,16 +38,23 @@ def select(ctx: Context, settings: Select, *, frames: Path, model: Path, backend
         dropped["over_max_frames"] = len(sane) - len(kept) - duplicates
     fr.write_frames(ctx.folder / "frames.extxyz", [sane[i] for i in kept])
     ctx.note(f"kept {len(kept)} of {len(walked)} frames; dropped: {_counts(dropped)}")
-    return {"frames": ctx.folder / "frames.extxyz", "n_kept": len(kept), "dropped": dict(dropped)}
+    ctx.metric("selected_frames", len(kept))
+    for name, count in dropped.items():
+        ctx.metric(f"dropped_{name}", count)
+    return {"frames": ctx.folder / "frames.extxyz", "n_kept": len(kept), "dropped": dropped}
 
 
-def forget(ctx: Context, settings: Forget, *, model: Path, backend: str) -> dict[str, Any]:
+def forget(ctx: Context, settings: Forgetting, *, model: Path, backend: str) -> dict[str, Any]:
     """Re-initialise the chosen blocks; optimiser, EMA and schedule start afresh with the next training."""
     engine = registry.backend(backend)
     student = engine.forget(engine.load(model), settings.groups, settings.keep, settings.noise, ctx.seed)
     engine.save(student, ctx.folder / "model")
+    sizes = {name: values.size for name, values in engine.parameters(student).items()}
+    held = engine.groups(student)
+    forgotten = {name for group in settings.groups for name in held[group]}
+    ctx.metric("forgotten_share", sum(sizes[name] for name in forgotten) / sum(sizes.values()))
     return {"model": ctx.folder / "model"}
 
 
-def _counts(dropped: Counter[str]) -> str:
+def _counts(dropped: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in dropped.items() if count) or "none"

@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+from ipip_ext.backends.base import FitData, FitHooks
 from ipip_ext.backends.mace.backend import MaceBackend
 from ipip_ext.backends.mace.config import MaceConfig
+from ipip_ext.backends.mace.fit import Trainer
 from ipip_ext.backends.testing import E0S_EV, BackendConformance, alloy
-from ipip_ext.errors import CalculatorError, DataError, ModelFileError
+from ipip_ext.errors import CalculatorError, DataError, ModelFileError, RecipeError
+from ipip_ext.recipe import Fit
 
 TINY = MaceConfig(
     hidden_irreps="4x0e+4x1o", max_ell=1, correlation=2, r_max_A=4.0, radial_MLP=(8,), MLP_irreps="4x0e",
@@ -32,6 +35,52 @@ class TestMaceBackendScalar(BackendConformance):
         hidden_irreps="4x0e", max_ell=2, correlation=3, r_max_A=4.0, radial_MLP=(8,), MLP_irreps="4x0e",
         num_bessel=4, dtype="float64",
     )  # fmt: skip
+
+
+def test_the_last_interaction_is_more_specific_than_all_interactions():
+    backend = MaceBackend()
+    model = backend.build(TINY, E0S_EV, [alloy(0)], seed=1)
+    groups = backend.groups(model)
+    factors = backend.lr_factors(model, Fit(freeze=("interactions",), lr_factors={"interactions.last": 0.5}))
+    last, all_layers = set(groups["interactions.last"]), set(groups["interactions"])
+    assert {name for name, factor in factors.items() if factor == 0.5} == last
+    assert {name for name, factor in factors.items() if factor == 0} == all_layers - last != set()
+
+
+def test_of_one_layer_the_last_is_the_more_specific_too():
+    backend = MaceBackend()
+    config = TINY.model_copy(update={"num_interactions": 1})
+    model = backend.build(config, E0S_EV, [alloy(0)], seed=1)
+    settings = Fit(freeze=("interactions.last",), lr_factors={"interactions": 0.5})
+    factors = backend.lr_factors(model, settings)
+    assert {name for name, factor in factors.items() if factor == 0} == set(backend.groups(model)["interactions"])
+    with pytest.raises(RecipeError, match="nothing is left to train"):
+        backend.lr_factors(model, Fit(freeze=("embedding", "interactions", "products", "readouts")))
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "constant", "plateau"])
+def test_frozen_parameters_are_in_nothing_that_trains(tmp_path, schedule):
+    """Neither gradient nor optimizer nor EMA knows them, after validations too; the student is all trainable again."""
+    backend, frames = MaceBackend(), [alloy(seed) for seed in range(4)]
+    model = backend.build(TINY, E0S_EV, frames, seed=1)
+    settings = Fit(
+        epochs=3, batch_size=2, warmup_steps=3, schedule=schedule, freeze=("interactions.last", "embedding"),
+        lr_factors={"readouts": 0.5, "interactions": 0.1},
+    )  # fmt: skip
+    factors, lrs = backend.lr_factors(model, settings), []
+    trainer = Trainer(
+        model, FitData(frames[:3], frames[3:]), settings, lr_factors=factors, seed=1, folder=tmp_path, device="cpu",
+        hooks=FitHooks(metric=lambda name, value, _step: lrs.append(value) if name == "lr" else None),
+    )  # fmt: skip
+    result = trainer.run()
+    named = dict(trainer.module.named_parameters())
+    trained = {name for name, factor in factors.items() if factor > 0}
+    assert len(trainer.ema.shadow_params) == len(trained) < len(named)
+    assert {name for name, p in named.items() if p.grad is not None} == trained
+    found = {id(p): group["lr"] / lrs[-1] for group in trainer.optimizer.param_groups for p in group["params"]}
+    assert set(found) == {id(named[name]) for name in trained}
+    assert [found[id(named[name])] for name in sorted(trained)] == pytest.approx([factors[n] for n in sorted(trained)])
+    assert all(p.requires_grad for p in result.model.module.parameters())
 
 
 @pytest.fixture(scope="module")

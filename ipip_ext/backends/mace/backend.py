@@ -41,7 +41,10 @@ class MaceBackend(Backend):
     def fit(
         self, model: Student, data: FitData, settings: Fit, *, seed: int, folder: Path, device: str, hooks: FitHooks
     ) -> FitResult:  # fmt: skip
-        return Trainer(model, data, settings, seed=seed, folder=folder, device=device, hooks=hooks).run()
+        factors = self.lr_factors(model, settings)
+        return Trainer(
+            model, data, settings, lr_factors=factors, seed=seed, folder=folder, device=device, hooks=hooks
+        ).run()
 
     def align_energies(self, model: Student, frames: Sequence[Atoms], device: str) -> Student:
         symbols = [chemical_symbols[z] for z in model.spec.atomic_numbers]

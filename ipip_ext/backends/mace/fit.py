@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,10 +45,14 @@ class Sample:
 
 
 class Trainer:
-    """One training of one student, from `folder`'s checkpoint if there is one."""
+    """One training of one student, from `folder`'s checkpoint if there is one.
+
+    lr_factors: factor on the learning rate of each parameter, by name; 0 freezes it.
+    """
 
     def __init__(
-        self, student: Student, data: FitData, settings: Fit, *, seed: int, folder: Path, device: str, hooks: FitHooks
+        self, student: Student, data: FitData, settings: Fit, *, lr_factors: Mapping[str, float], seed: int,
+        folder: Path, device: str, hooks: FitHooks,
     ) -> None:  # fmt: skip
         self.settings, self.seed, self.device, self.hooks = settings, seed, device, hooks
         self.student = student.clone()
@@ -56,24 +62,29 @@ class Trainer:
         self.valid = [_sample(frame, student) for frame in data.valid]
         self.replay = [_sample(f, student, weight=data.replay_weight, energy=False) for f in data.replay]
         self.n_replay = _replayed_per_batch(settings.batch_size, data)
-        parameters = [p for p in self.module.parameters() if p.requires_grad]
-        self.parameters = parameters
-        self.optimizer = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay, amsgrad=True)
-        self.ema = ExponentialMovingAverage(parameters, settings.ema_decay) if settings.ema_decay else None
+        for name, parameter in self.module.named_parameters():
+            parameter.requires_grad_(lr_factors[name] > 0)
+        self.parameters = [p for p in self.module.parameters() if p.requires_grad]
+        self.lr = settings.lr
+        self.optimizer = torch.optim.AdamW(
+            _by_factor(self.module, lr_factors), lr=self.lr, weight_decay=settings.weight_decay, amsgrad=True
+        )
+        self.ema = ExponentialMovingAverage(self.parameters, settings.ema_decay) if settings.ema_decay else None
         self.checkpoint = folder / "checkpoint.pt"
         self.state = Progress()
         self.best = self._weights()
         self.steps_per_epoch = math.ceil(len(self.train) / (settings.batch_size - self.n_replay))
+        self.epochs = settings.most_epochs(self.steps_per_epoch)
         self.started = time.monotonic()
 
     def run(self) -> FitResult:
         """Train to the last epoch or until patience runs out; return the best model by validation loss."""
         self._resume()
         first = self.state.epoch
-        while self.state.epoch < self.settings.epochs and not self.state.stopped:
+        while self.state.epoch < self.epochs and not self.state.stopped:
             loss = self._train_epoch()
             self.hooks.metric("train_loss", loss, self.state.epoch)
-            self.hooks.metric("lr", self.optimizer.param_groups[0]["lr"], self.state.epoch)
+            self.hooks.metric("lr", self.lr, self.state.epoch)
             if (self.state.epoch + 1) % self.settings.validate_every == 0 or self._is_last():
                 self._validate()
             self.state.epoch += 1
@@ -117,9 +128,9 @@ class Trainer:
             yield batch
 
     def _set_lr(self) -> None:
-        lr = self.settings.lr * self._schedule() * self.state.plateau_factor
+        self.lr = self.settings.lr * self._schedule() * self.state.plateau_factor
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = self.lr * group["factor"]
 
     def _schedule(self) -> float:
         step, settings = self.state.step, self.settings
@@ -127,7 +138,7 @@ class Trainer:
             return (step + 1) / settings.warmup_steps
         if settings.schedule != "cosine":
             return 1.0
-        total = settings.epochs * self.steps_per_epoch
+        total = self.epochs * self.steps_per_epoch
         share = (step - settings.warmup_steps) / max(1, total - settings.warmup_steps)
         low = settings.lr_final_fraction
         return low + (1 - low) * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
@@ -149,7 +160,7 @@ class Trainer:
                 self.best = self._weights()
 
     def _is_last(self) -> bool:
-        return self.state.epoch + 1 == self.settings.epochs
+        return self.state.epoch + 1 == self.epochs
 
     def _weights(self) -> dict[str, torch.Tensor]:
         return {key: value.detach().cpu().clone() for key, value in self.module.state_dict().items()}
@@ -172,7 +183,7 @@ class Trainer:
         self.state = Progress(**found["state"])
 
     def _say_progress(self, first: int) -> None:
-        done, total = self.state.epoch, self.settings.epochs
+        done, total = self.state.epoch, self.epochs
         left = (time.monotonic() - self.started) / max(1, done - first) * (total - done)
         valid = self.state.valid.get("force_mae_meV_per_A", float("nan"))
         self.hooks.progress(done / total, f"epoch {done}/{total}, valid {valid:.0f} meV/A, {left:.0f} s left")
@@ -185,6 +196,15 @@ class Trainer:
         student = Student(self.student.spec, module)
         state = self.state
         return FitResult(student, state.best_epoch, state.epoch, state.step, dict(state.best_valid))
+
+
+def _by_factor(module: torch.nn.Module, lr_factors: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Return the optimiser's parameter groups, one for each factor; frozen parameters are in none."""
+    found = defaultdict(list)
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            found[lr_factors[name]].append(parameter)
+    return [{"params": parameters, "factor": factor} for factor, parameters in found.items()]
 
 
 def _sample(frame: Atoms, student: Student, *, weight: float = 1.0, energy: bool = True) -> Sample:
