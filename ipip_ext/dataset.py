@@ -28,13 +28,17 @@ TOUCHING_A = 0.05
 
 @dataclass(frozen=True)
 class Dataset:
-    """Frames of a task. train: those that `data.n_train` leaves. e0s_eV: energy zero of each element in train."""
+    """Frames of a task. train: those that `data.n_train` leaves. e0s_eV: energy zero of each element in train.
+
+    n_left_out: frames of train with a force above `data.max_force_eV_per_A`.
+    """
 
     train: list[Atoms]
     valid: list[Atoms]
     test: list[Atoms]
     starts: list[Atoms]
     e0s_eV: dict[str, float]
+    n_left_out: int = 0
 
 
 def load_dataset(data: Data, starts: Path, seed: int) -> Dataset:
@@ -52,6 +56,8 @@ def load_dataset(data: Data, starts: Path, seed: int) -> Dataset:
     train = [frame for frame in train if len(frame) > 1]
     if not train:
         raise DataError(f"{data.train}: has one-atom frames only; training needs interacting atoms.")
+    n_read, train = len(train), calm(data, train)
+    n_left_out = n_read - len(train)
     if data.valid is not None:
         valid = fr.read_labelled(data.valid, keys, "valid-")
         check_magnitudes(data.valid, valid)
@@ -66,7 +72,21 @@ def load_dataset(data: Data, starts: Path, seed: int) -> Dataset:
         check_apart(path, frames)
     check_disjoint(train, data.train, test, data.test)
     check_disjoint(valid, data.valid or data.train, test, data.test)
-    return Dataset(some, valid, test, begin, energy_zeros(data, some, isolated))
+    return Dataset(some, valid, test, begin, energy_zeros(data, some, isolated), n_left_out)
+
+
+def calm(data: Data, train: list[Atoms]) -> list[Atoms]:
+    """Return the frames without a force above `data.max_force_eV_per_A`. Raises DataError if none is left."""
+    limit = data.max_force_eV_per_A
+    if limit is None:
+        return train
+    largest = [float(np.linalg.norm(frame.arrays[fr.FORCES], axis=1).max()) for frame in train]
+    if min(largest) > limit:
+        raise DataError(
+            f"{data.train}: every frame has a force above data.max_force_eV_per_A = {limit:g} eV/A; raise it"
+            f" (the calmest frame's largest is {min(largest):.3g})."
+        )
+    return [frame for frame, force in zip(train, largest, strict=True) if force <= limit]
 
 
 def split_valid(data: Data, frames: list[Atoms], seed: int) -> tuple[list[Atoms], list[Atoms]]:

@@ -70,6 +70,10 @@ class Data(Section):
     validation is held out, so validation and test stay what they are, and fewer frames are a subset of more.
     With `valid_split: stratified` every group of `split_keys` gives its share."""
 
+    max_force_eV_per_A: PositiveFloat | None = None
+    """Leave out of `train` the frames in which the force on an atom is larger, such as those that a reference method
+    was asked for where a student had walked into nonsense; null: keep all. Test and `valid` are never thinned."""
+
     energy_key: str = "REF_energy"
     """`info` key of the reference energy, eV per cell."""
 

@@ -22,6 +22,7 @@ from ipip_ext.dataset import (
     subset,
 )
 from ipip_ext.errors import DataError
+from ipip_ext.metrics import fit_zeros
 from ipip_ext.recipe import Data
 
 HERE = Path("train.extxyz")
@@ -115,6 +116,34 @@ def test_fitted_zeros_recover_what_was_put_in():
         frame.info[fr.ENERGY] = sum({"Cu": -2.0, "Al": 3.5}[s] for s in frame.get_chemical_symbols())
     zeros = energy_zeros(task(), frames, [])
     assert zeros == pytest.approx({"Cu": -2.0, "Al": 3.5})
+
+
+def test_zeros_are_not_moved_by_frames_torn_to_pieces():
+    rng = np.random.default_rng(0)
+    counts = rng.integers(1, 8, (60, 2)).astype(float)
+    energy = counts @ [-10.0, -4.0] + rng.normal(0, 0.02, 60) * counts.sum(axis=1)
+    calm_zeros = fit_zeros(counts, energy)
+    energy[:8] += rng.uniform(20, 60, 8)
+    assert np.allclose(fit_zeros(counts, energy), calm_zeros, atol=0.03)
+    assert not np.allclose(np.linalg.lstsq(counts, energy, rcond=None)[0], calm_zeros, atol=0.3)
+    alike = np.repeat([[2.0, 4.0]], 9, axis=0)  # one composition leaves them open: the smallest are taken
+    assert np.allclose(fit_zeros(alike, np.full(9, -36.0)), np.linalg.lstsq(alike, np.full(9, -36.0), rcond=None)[0])
+
+
+def test_wild_frames_are_left_out_of_train_alone(tmp_path, alloy_data):
+    frames = fr.read_structures(alloy_data / "train.extxyz")
+    largest = sorted(float(np.linalg.norm(frame.arrays["REF_forces"], axis=1).max()) for frame in frames)
+    data = Data(train=alloy_data / "train.extxyz", test=alloy_data / "test.extxyz")
+    limited = data.model_copy(update={"max_force_eV_per_A": largest[-4] * 1.0001})
+    loaded, whole = (load_dataset(d, alloy_data / "starts.extxyz", seed=0) for d in (limited, data))
+    assert loaded.n_left_out == 3
+    assert len(loaded.train) + len(loaded.valid) == len(frames) - 3
+    assert (whole.n_left_out, len(loaded.test)) == (0, len(whole.test))
+    kept = [np.linalg.norm(f.arrays[fr.FORCES], axis=1).max() for f in [*loaded.train, *loaded.valid]]
+    assert max(kept) == pytest.approx(largest[-4])
+    none = data.model_copy(update={"max_force_eV_per_A": 1e-9})
+    with pytest.raises(DataError, match=r"every frame has a force above data\.max_force_eV_per_A"):
+        load_dataset(none, alloy_data / "starts.extxyz", seed=0)
 
 
 def test_given_and_isolated_zeros():

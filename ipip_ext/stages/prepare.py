@@ -25,4 +25,6 @@ def prepare(
         f"{len(loaded.train)} training, {len(loaded.valid)} validation and {len(loaded.test)} test frames,"
         f" {len(loaded.starts)} starts, elements {' '.join(loaded.e0s_eV)}"
     )
+    if loaded.n_left_out:
+        ctx.note(f"{loaded.n_left_out} frames of train left out: a force in them is above data.max_force_eV_per_A")
     return {**outputs, "e0s_eV": loaded.e0s_eV, "n_train": len(loaded.train), "n_valid": len(loaded.valid)}
