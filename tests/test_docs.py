@@ -40,8 +40,10 @@ def test_python_blocks_run(where, code, finished_run, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("where", "text"), blocks("yaml"), ids=lambda value: value if "\n" not in value else "")
 def test_yaml_blocks_are_recipes(where, text):
-    recipe = parse_recipe(yaml.safe_load(text), where=where, root=ROOT)
-    assert recipe.name
+    """A block without a name is sections of a recipe, to be added to one that works."""
+    told = yaml.safe_load(text)
+    base = {} if "name" in told else yaml.safe_load((ROOT / "recipes/minimal.yaml").read_text())
+    assert parse_recipe({**base, **told}, where=where, root=ROOT / "recipes").name
 
 
 @pytest.mark.parametrize(("where", "text"), blocks("bash"), ids=lambda value: value if "\n" not in value else "")
