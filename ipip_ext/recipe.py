@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     Field,
+    NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
@@ -131,6 +132,17 @@ class Explore(Section):
     initial_temperature_factor: PositiveFloat = 1.5
     """Velocities start at this times the temperature; about half of it turns into potential energy."""
 
+    rattle_A: NonNegativeFloat = 0.0
+    """Standard deviation of random displacements of a replica's start, each component, Angstrom. With `replicas` above
+    1 the first of each start and temperature begins undisturbed."""
+
+    kick_fraction: Share = 0.0
+    """Share of atoms that are kicked to another place before a replica starts: adsorbates leave their sites, vacancies
+    form. MD alone seldom crosses such barriers in picoseconds. 0.1 to 0.2 leaves most of the structure whole."""
+
+    kick_A: PositiveFloat = 2.0
+    """Longest kick, Angstrom."""
+
     timestep_fs: PositiveFloat = 1.0
     """MD time step, fs. 1 for heavy atoms, 0.5 with hydrogen."""
 
@@ -151,6 +163,10 @@ class Explore(Section):
 
     guard: Guard = Guard()
     """When a replica is stopped."""
+
+    def disturbs(self, copy: int) -> bool:
+        """Whether the start of the `copy`-th replica is rattled or kicked."""
+        return (self.rattle_A > 0 or self.kick_fraction > 0) and (copy > 0 or self.replicas == 1)
 
     @model_validator(mode="after")
     def _some_frames(self) -> Explore:

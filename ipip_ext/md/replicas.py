@@ -11,6 +11,7 @@ from ase import Atoms
 from ase.constraints import FixAtoms
 
 from ipip_ext.errors import DataError
+from ipip_ext.md.kicks import pushed
 from ipip_ext.potential import Array
 from ipip_ext.recipe import Explore
 from ipip_ext.seeds import derive
@@ -38,15 +39,18 @@ def plan_replicas(starts: Sequence[Atoms], settings: Explore, seed: int, prefix:
     walks = list(itertools.product(range(len(starts)), settings.temperatures_K, range(settings.replicas)))
     width = max(2, len(str(len(walks) - 1)))
     return [
-        Replica(
-            id=f"{prefix}-md{number:0{width}d}",
-            start=starts[index],
-            start_name=start_name(starts[index], index),
-            temperature_K=float(temperature_K),
-            seed=derive(seed, "md", index, float(temperature_K), copy),
-        )
-        for number, (index, temperature_K, copy) in enumerate(walks)
+        _replica(f"{prefix}-md{number:0{width}d}", starts, settings, seed, *walk) for number, walk in enumerate(walks)
     ]
+
+
+def _replica(
+    name: str, starts: Sequence[Atoms], settings: Explore, seed: int, index: int, temperature_K: float, copy: int
+) -> Replica:
+    own = derive(seed, "md", index, float(temperature_K), copy)
+    start = starts[index]
+    if settings.disturbs(copy):
+        start = pushed(start, settings, fixed_atoms(start), np.random.default_rng(derive(own, "push")))
+    return Replica(name, start, start_name(start, index), float(temperature_K), own)
 
 
 def start_name(start: Atoms, index: int) -> str:
