@@ -68,12 +68,36 @@ class Basis:
 
 
 @dataclass(frozen=True)
+class Reach:
+    """How far a fit can be trusted.
+
+    The leverage of a force component is the variance of its ridge prediction over that of the noise (Hoerl &
+    Kennard, Technometrics 12, 55 (1970)): large where the training frames say nothing.
+    root: (k, k) R with |R x|^2 the leverage of the columns x. half: leverage, averaged over a frame, at which half of
+    the correction is left.
+    """
+
+    root: Array
+    half: float
+
+    def share(self, rows: Array) -> float:
+        """Return the share of the correction that a frame with these rows, (3 n_atoms, k), gets."""
+        return float(fade(np.mean(np.sum((rows @ self.root.T) ** 2, axis=1)), self.half))
+
+
+def fade(leverage: Any, half: float) -> Any:
+    """Return 1 far below `half`, 1/2 at it, and a share that vanishes above."""
+    return 1.0 / (1.0 + (leverage / half) ** 2)
+
+
+@dataclass(frozen=True)
 class TeacherCorrection:
-    """A fitted correction. coefficients: (k,) of each block of the form."""
+    """A fitted correction. coefficients: (k,) of each block of the form. reach: None trusts it everywhere."""
 
     form: str
     basis: Basis
     coefficients: Mapping[str, Array]
+    reach: Reach | None = None
 
     @property
     def suffix(self) -> str:
@@ -85,17 +109,23 @@ class TeacherCorrection:
         return [self._one(frame, said) for frame, said in zip(frames, predictions, strict=True)]
 
     def _one(self, frame: Atoms, said: Prediction) -> Prediction:
-        energy_eV, forces = said.energy_eV, said.forces_eV_per_A
-        for block, values in self.coefficients.items():
-            columns = self.basis.columns(block, frame, said)
-            energy_eV += float(values @ columns.energy_eV)
-            forces = forces + np.tensordot(values, columns.forces_eV_per_A, axes=1)
-        return Prediction(energy_eV, forces)
+        if not self.coefficients:
+            return Prediction(said.energy_eV, said.forces_eV_per_A)
+        columns = [self.basis.columns(block, frame, said) for block in self.coefficients]
+        values = np.concatenate(list(self.coefficients.values()))
+        energies_eV = np.concatenate([c.energy_eV for c in columns])
+        forces = np.concatenate([c.forces_eV_per_A for c in columns])
+        share = 1.0 if self.reach is None else self.reach.share(forces.reshape(len(forces), -1).T)
+        return Prediction(
+            said.energy_eV + share * float(values @ energies_eV),
+            said.forces_eV_per_A + share * np.tensordot(values, forces, axes=1),
+        )
 
     def write(self, path: Path, **more: Any) -> None:
         """Write it as JSON. more: what else the file should tell."""
         values = {block: list(map(float, values)) for block, values in self.coefficients.items()}
-        stored = {"form": self.form, **more, "basis": asdict(self.basis), "coefficients": values}
+        reach = None if self.reach is None else {"half": self.reach.half, "root": self.reach.root.tolist()}
+        stored = {"form": self.form, **more, "basis": asdict(self.basis), "coefficients": values, "reach": reach}
         path.write_text(json.dumps(stored, indent=1), encoding="utf-8")
 
     @classmethod
@@ -103,7 +133,8 @@ class TeacherCorrection:
         """Read what `write` wrote."""
         stored = json.loads(path.read_text(encoding="utf-8"))
         values = {block: np.array(values) for block, values in stored["coefficients"].items()}
-        return cls(stored["form"], Basis(**stored["basis"]), values)
+        reach = stored["reach"] and Reach(np.array(stored["reach"]["root"]), stored["reach"]["half"])
+        return cls(stored["form"], Basis(**stored["basis"]), values, reach)
 
 
 class CorrectedPotential:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ipip_ext import frames as fr
 from ipip_ext import metrics
-from ipip_ext.correction import FORMS, Basis, TeacherCorrection
+from ipip_ext.correction import FORMS, Basis, Reach, TeacherCorrection, fade
 from ipip_ext.errors import DataError
 from ipip_ext.potential import Array, Prediction
 from ipip_ext.recipe import Correction
@@ -58,17 +58,21 @@ def fit(
     x = _design(frames, predictions, basis, tried)
     labels = (frame.arrays[fr.FORCES] for frame in frames)
     y = np.concatenate([(f - p.forces_eV_per_A).ravel() for f, p in zip(labels, predictions, strict=True)])
-    group = np.repeat(groups(frames, settings.group_keys), [3 * len(frame) for frame in frames])
     ridges = RIDGES if settings.ridge is None else (settings.ridge,)
-    trials = [_try(form, _stacked(x, form, len(y)), y, group, ridges) for form in tried]
+    rows = _Rows.of(frames, settings)
+    trials = [_try(form, _stacked(x, form, len(y)), y, rows, ridges) for form in tried]
     best = choose(trials) if settings.form == "auto" else trials[-1]
-    a = _stacked(x, best.form, len(y))
-    (values,) = _ridge(a.T @ a, a.T @ y, (best.ridge,))
+    found = _Ridge(_stacked(x, best.form, len(y)), y)
+    scales = np.concatenate([np.empty(0), *(np.full(x[b][1].shape[1], x[b][0]) for b in FORMS[best.form])])
+    values = found.values(best.ridge) / scales
     coefficients = {}
     for block in FORMS[best.form]:
-        scale, columns = x[block]
-        coefficients[block], values = values[: columns.shape[1]] / scale, values[columns.shape[1] :]
-    return TeacherCorrection(best.form, basis, coefficients), trials
+        n_columns = x[block][1].shape[1]
+        coefficients[block], values = values[:n_columns], values[n_columns:]
+    reach = None
+    if settings.damping is not None and coefficients:
+        reach = Reach(found.root(best.ridge) / scales, settings.damping * found.mean_leverage(best.ridge))
+    return TeacherCorrection(best.form, basis, coefficients, reach), trials
 
 
 def choose(trials: Sequence[Trial]) -> Trial:
@@ -139,21 +143,70 @@ def _stacked(x: Mapping[str, tuple[float, Array]], form: str, n_rows: int) -> Ar
     return np.concatenate([np.empty((n_rows, 0)), *(x[block][1] for block in FORMS[form])], axis=1)
 
 
-def _try(form: str, x: Array, y: Array, group: NDArray[np.str_], ridges: Sequence[float]) -> Trial:
-    gram, moment = x.T @ x, x.T @ y
+@dataclass(frozen=True)
+class _Rows:
+    """Which frame and which group each row belongs to, (n_rows,), and how a correction fades."""
+
+    frame: NDArray[np.int64]
+    group: NDArray[np.str_]
+    damping: float | None
+
+    @classmethod
+    def of(cls, frames: Sequence[Atoms], settings: Correction) -> _Rows:
+        sizes = [3 * len(frame) for frame in frames]
+        names = np.array(groups(frames, settings.group_keys))
+        return cls(np.repeat(np.arange(len(frames)), sizes), np.repeat(names, sizes), settings.damping)
+
+
+def _try(form: str, x: Array, y: Array, rows: _Rows, ridges: Sequence[float]) -> Trial:
+    whole = _Ridge(x, y)
     errors = np.empty((len(ridges), len(y)))
-    for name in np.unique(group):
-        out = group == name
-        values = _ridge(gram - x[out].T @ x[out], moment - x[out].T @ y[out], ridges)
-        errors[:, out] = np.abs(values @ x[out].T - y[out]) * MEV_PER_EV
+    for name in np.unique(rows.group):
+        out = rows.group == name
+        fitted = whole.without(x[out], y[out])
+        for k, ridge in enumerate(ridges):
+            correction = x[out] @ fitted.values(ridge)
+            if rows.damping is not None and x.shape[1]:
+                mean = _mean_by(rows.frame[out], np.sum((x[out] @ fitted.root(ridge).T) ** 2, axis=1))
+                correction = correction * fade(mean, rows.damping * fitted.mean_leverage(ridge))
+            errors[k, out] = np.abs(correction - y[out]) * MEV_PER_EV
     mean = errors.mean(axis=1)
     chosen = int(np.flatnonzero(mean <= mean.min() * (1 + _NEAR))[-1])
-    by_group = {str(name): float(errors[chosen, group == name].mean()) for name in np.unique(group)}
+    by_group = {str(name): float(errors[chosen, rows.group == name].mean()) for name in np.unique(rows.group)}
     return Trial(form, ridges[chosen], float(mean[chosen]), by_group)
 
 
-def _ridge(gram: Array, moment: Array, ridges: Sequence[float]) -> Array:
-    """Return the coefficients with each ridge, (n_ridges, k)."""
-    weight, vectors = np.linalg.eigh(gram)
-    along = vectors.T @ moment
-    return np.array([vectors @ (along / (np.maximum(weight, 0.0) + ridge)) for ridge in ridges])
+def _mean_by(frame: NDArray[np.int64], values: Array) -> Array:
+    """Return the mean of `values` over the rows of each row's frame."""
+    _, index = np.unique(frame, return_inverse=True)
+    return np.asarray((np.bincount(index, values) / np.bincount(index))[index])
+
+
+class _Ridge:
+    """A ridge regression with all ridges at once."""
+
+    def __init__(self, x: Array, y: Array) -> None:
+        self._decompose(x.T @ x, x.T @ y, len(y))
+
+    def without(self, x: Array, y: Array) -> _Ridge:
+        """Return the regression without these rows."""
+        other = object.__new__(_Ridge)
+        other._decompose(self._gram - x.T @ x, self._moment - x.T @ y, self._n_rows - len(y))
+        return other
+
+    def _decompose(self, gram: Array, moment: Array, n_rows: int) -> None:
+        self._gram, self._moment, self._n_rows = gram, moment, n_rows
+        weight, self._vectors = np.linalg.eigh(gram)
+        self._weight = np.maximum(weight, 0.0)
+
+    def values(self, ridge: float) -> Array:
+        """Return the coefficients, (k,)."""
+        return np.asarray(self._vectors @ ((self._vectors.T @ self._moment) / (self._weight + ridge)))
+
+    def root(self, ridge: float) -> Array:
+        """Return R, (k, k), with |R x|^2 the leverage of a row x."""
+        return np.asarray(self._vectors.T / np.sqrt(self._weight + ridge)[:, None])
+
+    def mean_leverage(self, ridge: float) -> float:
+        """Return the mean leverage of the rows."""
+        return float(np.sum(self._weight / (self._weight + ridge)) / self._n_rows)

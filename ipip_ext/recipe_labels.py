@@ -74,6 +74,10 @@ class Correction(Section):
     """Pull towards no correction, about as strong as that many force components which need none.
     null: of 1, 3, 10, 30 and 100 the strongest whose cross-validated error is within 2 % of the smallest."""
 
+    damping: PositiveFloat | None = 10.0
+    """Fade the correction out on frames unlike the training frames: half of it is left where its statistical leverage
+    is this many times the training frames'. null: correct all frames fully, however far they are."""
+
 
 class Committee(Section):
     """Students that differ by seed and by the labels they saw; their spread says how sure they are."""

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,9 @@ from conftest import write_recipe
 from ipip_ext import frames as fr
 from ipip_ext.calculators import AsePotential
 from ipip_ext.cli import main
-from ipip_ext.correction import FORMS, Basis, CorrectedPotential, TeacherCorrection
+from ipip_ext.correction import FORMS, Basis, CorrectedPotential, Reach, TeacherCorrection
 from ipip_ext.correction_basis import angular, pair, radial
-from ipip_ext.correction_fit import Trial, choose, fit, groups
+from ipip_ext.correction_fit import Trial, _Ridge, choose, fit, groups
 from ipip_ext.errors import DataError
 from ipip_ext.events import EventBus
 from ipip_ext.potential import Prediction
@@ -65,7 +66,7 @@ def references(by: TeacherCorrection, frames: list[Atoms]) -> list[Atoms]:
 
 
 def fitted(frames: list[Atoms], **settings: object) -> tuple[TeacherCorrection, list[Trial]]:
-    wanted = Correction(**{"r_max_A": 4.0, "n_basis": 4, "max_ell": 3, **settings})
+    wanted = Correction(**{"r_max_A": 4.0, "n_basis": 4, "max_ell": 3, "damping": None, **settings})
     return fit(frames, TEACHER.compute(frames), wanted, fr.elements(frames))
 
 
@@ -217,8 +218,41 @@ def test_frames_of_one_element_and_an_element_that_they_lack():
     assert np.allclose(alone.forces_eV_per_A, 0)
 
 
+def test_far_from_the_training_frames_the_correction_fades():
+    truth = correction("pair", seed=1)
+    train, near = references(truth, alloys()), [alloy(500 + i, 2) for i in range(5)]
+    far = [atoms.copy() for atoms in near]
+    for atoms in far:
+        atoms.set_cell(atoms.cell.array * 0.75, scale_atoms=True)
+    faded, _ = fitted(train, form="pair", ridge=0.1, damping=10.0)
+    full, _ = fitted(train, form="pair", ridge=0.1)
+
+    def shares(frames):
+        said = TEACHER.compute(frames)
+        pairs = zip(faded.apply(frames, said), full.apply(frames, said), said, strict=True)
+        return [np.linalg.norm(a.forces_eV_per_A - t.forces_eV_per_A)
+                / np.linalg.norm(b.forces_eV_per_A - t.forces_eV_per_A) for a, b, t in pairs]  # fmt: skip
+
+    assert min(shares(near)) > 0.9
+    assert max(shares(far)) < 0.1
+
+
+def test_leverage_is_that_of_the_textbook():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(40, 3)), rng.normal(size=40)
+    ridge = _Ridge(x, y)
+    hat = x @ np.linalg.inv(x.T @ x + 2.0 * np.eye(3)) @ x.T
+    assert np.allclose(np.sum((x @ ridge.root(2.0).T) ** 2, axis=1), np.diag(hat))
+    assert ridge.mean_leverage(2.0) == pytest.approx(np.trace(hat) / 40)
+    assert np.allclose(x @ ridge.values(2.0), hat @ y)
+    rest = ridge.without(x[:7], y[:7])
+    assert np.allclose(rest.values(2.0), _Ridge(x[7:], y[7:]).values(2.0))
+
+
 def test_what_is_written_is_what_is_read(tmp_path):
     truth = correction("angular")
+    n_columns = sum(map(len, truth.coefficients.values()))
+    truth = replace(truth, reach=Reach(np.random.default_rng(1).normal(size=(n_columns, n_columns)), 500.0))
     truth.write(tmp_path / "correction.json", cross_validation=[])
     read = TeacherCorrection.read(tmp_path / "correction.json")
     told = TEACHER.compute([alloy(7)])
