@@ -4,6 +4,8 @@
     {chgnet: r2scan} or {chgnet: file}        another of its models, or one of your own
     xtb or {xtb: GFN1-xTB}                    tight binding by tblite
     {mace: file or name}                      a MACE model file, or a name that mace_mp knows
+    {lammps: pair_style, pair_coeff: ["* * file Mo S"], elements: [Mo, S]}
+                                              a force field of LAMMPS; elements: of its atom types, in order
     {python: "module:factory", kwargs: {}}    whatever returns an ASE calculator or a Potential
     {python: ..., interpreter: /path/python, workers: 2}
                                               the same in another Python, in so many processes: for codes whose
@@ -30,10 +32,10 @@ from ipip_ext.backends import registry
 from ipip_ext.errors import CalculatorError, IpipError, did_you_mean
 from ipip_ext.potential import FrameFailed, Potential, Prediction
 
-_DEFAULTS = {"chgnet": "0.3.0", "xtb": "GFN1-xTB", "mace": "", "python": ""}
+_DEFAULTS = {"chgnet": "0.3.0", "xtb": "GFN1-xTB", "mace": "", "lammps": "", "python": ""}
 """Kinds, and what each means by its name alone; "" where a name alone says too little."""
 
-_PACKAGES = {"chgnet": ("chgnet", "chgnet"), "xtb": ("tblite", "xtb")}
+_PACKAGES = {"chgnet": ("chgnet", "chgnet"), "xtb": ("tblite", "xtb"), "lammps": ("lammps", "lammps")}
 """Kind -> the module it imports, the extra that installs it."""
 
 _CHGNET_MODELS = ("0.2.0", "0.3.0", "r2scan")
@@ -42,7 +44,7 @@ _XTB_METHODS = ("GFN1-xTB", "GFN2-xTB", "IPEA1-xTB")
 
 @dataclass(frozen=True)
 class Entry:
-    """A parsed recipe entry. target: model name or file, xTB method, or `module:factory`."""
+    """A parsed recipe entry. target: model name or file, xTB method, pair style, or `module:factory`."""
 
     kind: str
     target: str
@@ -55,6 +57,8 @@ def parse(entry: str | Mapping[str, Any]) -> Entry:
     """Return `entry` with its kind and target apart. Raises CalculatorError for an unknown form."""
     options: dict[str, Any] = {entry: _DEFAULTS.get(entry)} if isinstance(entry, str) else dict(entry)
     kwargs: Any = options.pop("kwargs", {}) if "python" in options else {}
+    if "lammps" in options:
+        kwargs = {key: options.pop(key) for key in _OF_LAMMPS if key in options}
     interpreter, workers = options.pop("interpreter", None), options.pop("workers", 1)
     if len(options) != 1:
         raise CalculatorError(f"calculator {entry!r}: must hold one kind.{did_you_mean('', _DEFAULTS)}")
@@ -66,6 +70,8 @@ def parse(entry: str | Mapping[str, Any]) -> Entry:
         raise CalculatorError(f"calculator {kind}: needs a value, such as {_EXAMPLES[kind]}.")
     if not isinstance(kwargs, Mapping):
         raise CalculatorError(f"calculator {kind}: kwargs must be a section of key: value.")
+    if kind == "lammps" and not all(_is_list_of_words(kwargs.get(key)) for key in _OF_LAMMPS):
+        raise CalculatorError(f"calculator lammps: needs the lists {' and '.join(_OF_LAMMPS)}: {_EXAMPLES[kind]}.")
     _check_interpreter(kind, interpreter, workers)
     return Entry(kind, str(target), dict(kwargs), None if interpreter is None else str(interpreter), workers)
 
@@ -82,39 +88,60 @@ def _check_interpreter(kind: str, interpreter: Any, workers: Any) -> None:
         )
 
 
+def _is_list_of_words(value: Any) -> bool:
+    return isinstance(value, list | tuple) and bool(value) and all(isinstance(word, str) for word in value)
+
+
+_OF_LAMMPS = ("pair_coeff", "elements")
 _EXAMPLES = {
     "chgnet": "{chgnet: 0.3.0}",
     "xtb": "{xtb: GFN1-xTB}",
     "mace": "{mace: medium-mpa-0}",
+    "lammps": '{lammps: sw/mod, pair_coeff: ["* * tmd.sw.mod Mo S"], elements: [Mo, S]}',
     "python": '{python: "ase.calculators.emt:EMT"}',
 }
 
 
 def describe(entry: str | Mapping[str, Any]) -> str:
-    """Return a short name for tables: `chgnet`, `xtb:GFN1-xTB`, `mace:model`, `python:EMT`."""
+    """Return a short name for tables: `chgnet`, `xtb:GFN1-xTB`, `mace:model`, `lammps:sw/mod`, `python:EMT`."""
     parsed = parse(entry)
     if parsed.kind == "chgnet" and parsed.target == _DEFAULTS["chgnet"]:
         return parsed.kind
     if parsed.kind == "python":
         return f"python:{parsed.target.rpartition(':')[2]}"
+    if parsed.kind == "lammps":
+        return f"lammps:{parsed.target.split()[0]}"
     target = Path(parsed.target).stem if _is_file_name(parsed.target) else parsed.target
     return f"{parsed.kind}:{target}"
 
 
-def identity(entry: str | Mapping[str, Any]) -> Any:
-    """Return `entry` as what decides its labels: files count by content, not by place; processes don't count."""
-    return entry if isinstance(entry, str) else _Decisive(entry)
+def identity(entry: str | Mapping[str, Any], root: Path | None = None) -> Any:
+    """Return `entry` as what decides its labels: files count by content, not by place; processes don't count.
+
+    root: the recipe's folder, where relative files are looked for.
+    """
+    return entry if isinstance(entry, str) else _Decisive(entry, root)
 
 
 class _Decisive(dict[str, Any]):
     """A calculator entry that knows which of its keys decide what it computes."""
 
+    def __init__(self, entry: Mapping[str, Any], root: Path | None) -> None:
+        super().__init__(entry)
+        self._root = root or Path()
+
     def fingerprint(self) -> dict[str, Any]:
-        return {
-            key: Path(value) if key in ("mace", "chgnet") and Path(str(value)).is_file() else value
-            for key, value in self.items()
-            if key not in ("interpreter", "workers")
-        }
+        return {key: self._content(key, value) for key, value in self.items() if key not in ("interpreter", "workers")}
+
+    def _content(self, key: str, value: Any) -> Any:
+        file = self._root / str(value)
+        if key in ("mace", "chgnet"):
+            return file if file.is_file() else value
+        if key == "pair_coeff" and "lammps" in self:
+            from ipip_ext.calculators_lammps import with_files
+
+            return [with_files(line, self._root) for line in value]
+        return value
 
 
 def check(entry: str | Mapping[str, Any], root: Path | None = None) -> list[str]:
@@ -131,6 +158,10 @@ def check(entry: str | Mapping[str, Any], root: Path | None = None) -> list[str]
         _chgnet_source(parsed.target, root)
     if parsed.kind == "mace":
         _mace_source(parsed.target, root)
+    if parsed.kind == "lammps":
+        from ipip_ext import calculators_lammps
+
+        calculators_lammps.check(parsed.target, root=root, **parsed.kwargs)
     if parsed.interpreter is not None:
         interpreter.check(_program(parsed.interpreter, root), parsed.target, root)
     elif parsed.kind == "python":
@@ -159,6 +190,10 @@ def make(entry: str | Mapping[str, Any], *, device: str, root: Path | None = Non
         return AsePotential(TBLite(method=parsed.target, verbosity=0, cache_api=False), name)
     if parsed.kind == "mace":
         return registry.backend("mace").foundation(str(_mace_source(parsed.target, root)), device)
+    if parsed.kind == "lammps":
+        from ipip_ext.calculators_lammps import LammpsPotential
+
+        return LammpsPotential(parsed.target, name=name, root=root, **parsed.kwargs)
     if parsed.interpreter is not None:
         program = _program(parsed.interpreter, root)
         return interpreter.RemotePotential(

@@ -54,7 +54,7 @@ def fit(
     """
     check(frames, settings)
     basis = _basis(frames, predictions, settings, tuple(sorted(elements)))
-    tried = tuple(FORMS) if settings.form == "auto" else ("none", settings.form)
+    tried = ("none", settings.form) if settings.form != "auto" else tuple(FORMS) if len(frames) > 1 else ("none",)
     x = _design(frames, predictions, basis, tried)
     labels = (frame.arrays[fr.FORCES] for frame in frames)
     y = np.concatenate([(f - p.forces_eV_per_A).ravel() for f, p in zip(labels, predictions, strict=True)])
@@ -88,7 +88,7 @@ def check(frames: Sequence[Atoms], settings: Correction) -> None:
     """Raise DataError if `frames` can't be cross-validated as the recipe says."""
     if settings.form == "none":
         return
-    if len(frames) < 2:
+    if len(frames) < 2 and settings.form != "auto":
         raise DataError(f"correct.form: {settings.form} needs two training frames or more, to leave one out; add some.")
     for key in settings.group_keys:
         lacking = next((frame for frame in frames if key not in frame.info), None)

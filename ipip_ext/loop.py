@@ -5,14 +5,15 @@ Source: Cui et al., "Iterative Pretraining Framework for Interatomic Potentials"
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from ipip_ext import calculators
 from ipip_ext.comparison import Contender, compare, run_baselines
 from ipip_ext.recipe import Recipe
-from ipip_ext.stages.committee import ask, committee
+from ipip_ext.rounds import Round, ask_reference, best_of, opinion_of, still_pays, vote
 from ipip_ext.stages.correct import correct
 from ipip_ext.stages.evaluate import evaluate
 from ipip_ext.stages.explore import explore, sample
@@ -33,47 +34,18 @@ STAGES = (
 def run(recipe: Recipe, work: Workspace) -> Done:
     """Run every iteration of `recipe`, reusing whatever `work` already holds; return the report."""
     backend: dict[str, Any] = {"backend": recipe.backend}
-    student: dict[str, Any] = {"student": recipe.student}
-    teacher: dict[str, Any] = {"teacher": calculators.identity(recipe.teacher)}
+    teacher: dict[str, Any] = {"teacher": calculators.identity(recipe.teacher, recipe.folder)}
 
     data = prepare_data(recipe, work)
-    task = {"train": data.train, "valid": data.valid}
     ood = recipe.data.ood and recipe.data.ood.model_dump()
     exam = {"test": data.test, "ood": ood, "batch_size": recipe.evaluate.batch_size}
-    starts, zeros = _starts(recipe, data), recipe.zeros_of_pretraining(data.e0s_eV)
     pool = work.do(explore, recipe.explore, **teacher, starts=data.starts)
     pool = work.do(correct, recipe.correct, **teacher, train=data.train, pool=pool.frames) if recipe.corrects else pool
+    task = {"train": data.train, "valid": data.valid}
+    rounds, voted = iterate(recipe, work, data, exam, task=task, pool=pool)
 
-    rounds: list[Round] = []
-    model = voted = None
-    for i in range(recipe.iterations):
-        at = f"iter-{i:02d}"
-        pretrained = work.do(
-            pretrain, recipe.pretrain, at=at, **student, e0s_eV=zeros, model=model, pool=pool.frames
-        )  # fmt: skip
-        tuned = work.do(finetune, recipe.finetune, at=at, **student, model=pretrained.model, **task, pool=pool.frames)
-        now = {**backend, "model": tuned.model}
-        scores = work.do(evaluate, at=at, model=now, **exam, align=None)
-        rounds.append(Round(at, pretrained, tuned, scores, task, pool))
-        if i + 1 == recipe.iterations or not _still_pays(recipe, rounds):
-            break
-        walked = work.do(sample, recipe.sample or recipe.explore, at=at, **now, starts=starts, iteration=i)
-        new = work.do(
-            select, recipe.select, at=at, **now, frames=walked.frames, old=pool.frames, trusted=[starts, task["train"]]
-        ).frames  # fmt: skip
-        voted = _vote(recipe, work, rounds[-1]) if recipe.needs_committee else None
-        if recipe.label.reference is not None and voted is not None:
-            asked = _ask(recipe, work, rounds[-1], voted, new, data.test)
-            task, new = {**task, "train": asked.train}, asked.rest
-        pool = work.do(
-            label, at=at, **now, **teacher, policy=recipe.label.policy, retain=recipe.label.retain, frames=new,
-            old=pool.frames, valid=data.valid, committee=_opinion_of(voted),
-            correction=rounds[0].pool.correction if recipe.corrects else None,
-        )  # fmt: skip
-        model = work.do(forget, recipe.forget.at(i), at=at, **now).model
-
-    best = min(range(len(rounds)), key=lambda i: _valid_error(rounds[i].tuned))
-    shown = _vote(recipe, work, rounds[best]) if recipe.committee.export else None
+    best = best_of(rounds)
+    shown = vote(recipe, work, rounds[best]) if recipe.committee.export else None
     work.do(
         export, at=":model", follows=True, **backend, model=rounds[best].tuned.model, iteration=best,
         committee=None if shown is None else {"members": shown.members, "calibration": shown.calibration},
@@ -83,45 +55,58 @@ def run(recipe: Recipe, work: Workspace) -> Done:
         for i, r in enumerate(rounds)
     }
     ipip = replace(iterations[f"iteration-{best}"], role="ipip", stage="")
-    baselines = run_baselines(recipe, work, e0s_eV=data.e0s_eV, task=task, exam=exam)
+
+    def no_forget(scope: str) -> list[Round]:
+        first, second = rounds[:2]  # weights aside, what the second began with was made before any forgetting
+        return iterate(
+            recipe, work, data, exam, task=second.task, pool=second.pool, model=first.tuned.model, rounds=[first],
+            forgets=False, scope=scope,
+        )[0]  # fmt: skip
+
+    baselines = run_baselines(recipe, work, rounds, no_forget, e0s_eV=data.e0s_eV, exam=exam)
     contenders = {"ipip": ipip, **baselines, **iterations}
     return compare(recipe, work, contenders, data.starts, exam=exam, committee=shown or voted)
 
 
-@dataclass(frozen=True)
-class Round:
-    """What an iteration had and made. task: its training and validation frames. pool: its pseudo-labels."""
+def iterate(
+    recipe: Recipe, work: Workspace, data: Done, exam: Mapping[str, Any], *, task: Mapping[str, Any], pool: Done,
+    model: Path | None = None, rounds: Sequence[Round] = (), forgets: bool = True, scope: str = "",
+) -> tuple[list[Round], Done | None]:  # fmt: skip
+    """Run the iterations after `rounds`; return all, and the last committee that had a say.
 
-    at: str
-    pretrained: Done
-    tuned: Done
-    scores: Done
-    task: Mapping[str, Any]
-    pool: Done
-
-
-def _vote(recipe: Recipe, work: Workspace, r: Round) -> Done:
-    """Train the committee around the student of an iteration."""
-    return work.do(
-        committee, recipe.finetune, at=r.at, student=recipe.student, size=recipe.committee.size,
-        bootstrap=recipe.committee.bootstrap, pretrained=r.pretrained.model, tuned=r.tuned.model, **r.task,
-        pool=r.pool.frames,
-    )  # fmt: skip
-
-
-def _ask(recipe: Recipe, work: Workspace, r: Round, voted: Done, new: Any, test: Any) -> Done:
-    """Have the frames that teach most labelled by the reference method."""
-    wanted = recipe.label.reference
-    assert wanted is not None
-    return work.do(
-        ask, wanted.asking, at=r.at, calculator=calculators.identity(wanted.calculator),
-        teacher=calculators.identity(recipe.teacher), frames=new, members=voted.members, backend=voted.backend,
-        **r.task, test=test,
-    )  # fmt: skip
-
-
-def _opinion_of(voted: Done | None) -> dict[str, Any] | None:
-    return None if voted is None else {"members": voted.members, "error_per_spread": voted.error_per_spread}
+    task, pool, model: what the next one begins with; no model: a new student. scope: start of its folder's name.
+    """
+    backend: dict[str, Any] = {"backend": recipe.backend}
+    student: dict[str, Any] = {"student": recipe.student}
+    teacher: dict[str, Any] = {"teacher": calculators.identity(recipe.teacher, recipe.folder)}
+    starts, zeros = _starts(recipe, data), recipe.zeros_of_pretraining(data.e0s_eV)
+    rounds, voted = list(rounds), None
+    for i in range(len(rounds), recipe.iterations):
+        at = f"{scope}iter-{i:02d}"
+        pretrained = work.do(
+            pretrain, recipe.pretrain, at=at, **student, e0s_eV=zeros, model=model, pool=pool.frames
+        )  # fmt: skip
+        tuned = work.do(finetune, recipe.finetune, at=at, **student, model=pretrained.model, **task, pool=pool.frames)
+        now = {**backend, "model": tuned.model}
+        scores = work.do(evaluate, at=at, model=now, **exam, align=None)
+        rounds.append(Round(at, pretrained, tuned, scores, task, pool))
+        if i + 1 == recipe.iterations or not still_pays(recipe, rounds):
+            break
+        walked = work.do(sample, recipe.sample or recipe.explore, at=at, **now, starts=starts, iteration=i)
+        new = work.do(
+            select, recipe.select, at=at, **now, frames=walked.frames, old=pool.frames, trusted=[starts, task["train"]]
+        ).frames  # fmt: skip
+        voted = vote(recipe, work, rounds[-1]) if recipe.needs_committee else None
+        if recipe.label.reference is not None and voted is not None:
+            asked = ask_reference(recipe, work, rounds[-1], voted, new, data.test)
+            task, new = {**task, "train": asked.train}, asked.rest
+        pool = work.do(
+            label, at=at, **now, **teacher, policy=recipe.label.policy, retain=recipe.label.retain, frames=new,
+            old=pool.frames, valid=data.valid, committee=opinion_of(voted),
+            correction=rounds[0].pool.correction if recipe.corrects else None,
+        )  # fmt: skip
+        model = work.do(forget, recipe.forget.at(i), at=at, **now).model if forgets else tuned.model
+    return rounds, voted
 
 
 def prepare_data(recipe: Recipe, work: Workspace) -> Done:
@@ -136,15 +121,3 @@ def prepare_data(recipe: Recipe, work: Workspace) -> Done:
 def _starts(recipe: Recipe, data: Done) -> object:
     """Return the student's own starts where the recipe names some, else the teacher's."""
     return recipe.sample.starts if recipe.sample is not None else data.starts
-
-
-def _still_pays(recipe: Recipe, rounds: list[Round]) -> bool:
-    """Whether the last iteration lowered the validation force error enough to go on."""
-    if len(rounds) < 2 or recipe.min_improvement is None:
-        return True
-    before, now = (_valid_error(r.tuned) for r in rounds[-2:])
-    return now < before * (1 - recipe.min_improvement)
-
-
-def _valid_error(tuned: Done) -> float:
-    return float(tuned.valid["force_mae_meV_per_A"])

@@ -19,9 +19,10 @@ from ipip_ext.backends import registry
 from ipip_ext.backends.base import Model
 from ipip_ext.correction_fit import check as check_correction
 from ipip_ext.dataset import Dataset, check_apart, check_elements, load_dataset
-from ipip_ext.errors import DataError, RecipeError, UserError, did_you_mean
+from ipip_ext.errors import CalculatorError, DataError, RecipeError, UserError, did_you_mean
 from ipip_ext.potential import Array, FrameFailed, Potential, Prediction
-from ipip_ext.recipe import Explore, Fit, Recipe, Stability
+from ipip_ext.recipe import Baseline, CalculatorBaseline, Conventional, Explore, Fit, Recipe, Stability
+from ipip_ext.stages.evaluate import known
 from ipip_ext.stages.speed import supercell
 from ipip_ext.stages.stability import as_md
 
@@ -29,6 +30,8 @@ _PROBES = 12
 _FREE = 6
 """Energies left to compare once each element has its zero; fewer may agree by chance."""
 _CALLS = 6
+_STUDENTS = ("scratch", "distilled", "no_forget")
+"""Baselines as fast as the student."""
 _TRAINING_STEP = 3.5
 """A training step in units of an evaluation of the same batch: forward, forces, and back through both."""
 
@@ -47,6 +50,7 @@ def check(recipe: Recipe) -> tuple[Dataset, Potential]:
     data = check_data(recipe)
     with _at(f"{recipe.file}: teacher"):
         teacher = calculators.make(recipe.teacher, device=recipe.device, root=recipe.folder)
+    _try_baselines(recipe, data)
     task = recipe.data
     for path, frames in ((task.train, data.train), (task.valid, data.valid), (task.test, data.test)):
         if path is not None:
@@ -67,21 +71,66 @@ def check_data(recipe: Recipe) -> Dataset:
     with _at(recipe.file):
         supercell(data.starts, recipe.evaluate)
         check_correction(data.train, recipe.correct)
+    for where, baseline in _in_recipe(recipe):
+        if baseline.kind == "conventional":
+            with _at(where):
+                known(data.test, baseline.elements, "test")
+                known(data.train, baseline.elements, "training")
     return data
 
 
 def check_names(recipe: Recipe) -> None:
     """Raise RecipeError or CalculatorError for a name in the recipe that nothing has; reads no data."""
     _check_groups(recipe)
-    kinds = [baseline.kind for baseline in recipe.baselines]
-    for kind in kinds:
-        if kinds.count(kind) > 1:
-            raise RecipeError(f"{recipe.file}: baselines: {kind} stands more than once; each kind may stand once.")
+    _check_baselines(recipe)
     with _at(f"{recipe.file}: teacher"):
         calculators.check(recipe.teacher, recipe.folder)
     if recipe.label.reference is not None:
         with _at(f"{recipe.file}: label.reference.calculator"):
             calculators.check(recipe.label.reference.calculator, recipe.folder)
+
+
+def _check_baselines(recipe: Recipe) -> None:
+    """Raise RecipeError or CalculatorError for a baseline that can't be had; reads no data."""
+    names = [baseline.name for baseline in recipe.baselines]
+    for where, baseline in _in_recipe(recipe):
+        name = baseline.name
+        if names.count(name) > 1:
+            raise RecipeError(f"{recipe.file}: baselines: {name} stands more than once; each name may stand once.")
+        if name == "ipip" or name.startswith("iteration-"):
+            raise RecipeError(f"{where}.name: {name} is the name of a student; take another.")
+        if isinstance(baseline, CalculatorBaseline | Conventional):
+            with _at(where):
+                calculators.check(baseline.calculator, recipe.folder)
+        if baseline.kind == "no_forget" and recipe.iterations < 2:
+            raise RecipeError(f"{where}: no_forget needs iterations: 2 or more; with one nothing is forgotten.")
+        if baseline.kind == "no_forget" and recipe.label.reference is not None:
+            raise RecipeError(
+                f"{where}: no_forget would buy labels of its own by label.reference; leave one of them out, or compare"
+                " by `ipip-mace ablate --vary forget.groups=...`."
+            )
+
+
+def _try_baselines(recipe: Recipe, data: Dataset) -> None:
+    """Raise CalculatorError if a baseline can't label a test frame: its turn comes when all else is done."""
+    for where, baseline in _in_recipe(recipe):
+        if not isinstance(baseline, CalculatorBaseline | Conventional):
+            continue
+        frames = data.test if baseline.kind == "calculator" else known(data.test, baseline.elements, "test")
+        with _at(where):
+            potential = calculators.make(baseline.calculator, device=recipe.device, root=recipe.folder)
+        try:
+            potential.compute(frames[:1])
+        except FrameFailed as error:
+            frame = frames[0].info[fr.ID]
+            raise CalculatorError(
+                f"{where}: can't label test frame {frame} ({error.message}); mend it or leave it out."
+            ) from None
+
+
+def _in_recipe(recipe: Recipe) -> list[tuple[str, Baseline]]:
+    """Return the baselines, each with its place as messages give it."""
+    return [(f"{recipe.file}: baselines.{i}", baseline) for i, baseline in enumerate(recipe.baselines)]
 
 
 def _check_groups(recipe: Recipe) -> None:
@@ -189,6 +238,11 @@ def plan(recipe: Recipe, data: Dataset, teacher: Potential) -> Plan:
         f"label x {between}": between * min(recipe.select.max_frames, _frames_of(own, data)) * t_teacher,
         "from-scratch baseline (at most)": scratch * t_student * _TRAINING_STEP,
     }
+    if any(baseline.kind == "no_forget" for baseline in recipe.baselines):
+        training = (per_round + tuned) * t_student * _TRAINING_STEP
+        walking = own.n_steps * _replicas(own, data) * t_student
+        labelling = min(recipe.select.max_frames, _frames_of(own, data)) * t_teacher
+        seconds["no_forget baseline"] = between * training + (between - 1) * (walking + labelling)
     if recipe.needs_committee:
         others = recipe.committee.size - 1
         seconds[f"committee x {between}"] = between * others * tuned * t_student * _TRAINING_STEP
@@ -211,11 +265,14 @@ def _stability(recipe: Recipe, wanted: Stability, t_teacher: float, t_student: f
     walk = as_md(wanted, recipe.explore.starts, recipe.explore.max_batch_replicas)
     walks = len(md.plan_replicas(fr.read_structures(walk.starts), walk, seed=0, prefix=""))
     kinds = [baseline.kind for baseline in recipe.baselines]
-    n_students = kinds.count("scratch") + (recipe.iterations if wanted.every_iteration else 1)
+    n_students = len([kind for kind in kinds if kind in _STUDENTS])
+    n_students += recipe.iterations if wanted.every_iteration else 1
     n_teachers = kinds.count("teacher")
     models = n_students + n_teachers
     seconds = walks * walk.n_steps * (n_students * t_student + n_teachers * t_teacher)
     told = f"stability {walks} MD runs of {wanted.time_ps:g} ps for each of {models} models"
+    others = [baseline.name for baseline in recipe.baselines if baseline.kind in ("calculator", "conventional")]
+    told += f"; besides, of {', '.join(others)} (cost unknown)" if others else ""
     return Plan([told], {f"stability x {models} (MD)": seconds})
 
 

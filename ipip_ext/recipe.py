@@ -23,14 +23,23 @@ from pydantic import (
 )
 
 from ipip_ext.backends import registry
+from ipip_ext.recipe_baselines import (
+    Baseline,
+    CalculatorBaseline,
+    Conventional,
+    Distilled,
+    NoForget,
+    Scratch,
+    TeacherBaseline,
+)
 from ipip_ext.recipe_labels import Asking, Committee, Correction, Label, Reference, Select
 from ipip_ext.recipe_training import Finetune, Fit, Forget, Pretrain, Share
 from ipip_ext.schema import Section
 
 __all__ = [
-    "Asking", "Baseline", "Committee", "Correction", "Data", "Evaluate", "Explore", "Finetune", "Fit", "Forget",
-    "Guard", "Label", "Ood", "Pretrain", "Recipe", "Reference", "Scratch", "Section", "Select", "Stability",
-    "TeacherBaseline", "Tracking",
+    "Asking", "Baseline", "CalculatorBaseline", "Committee", "Conventional", "Correction", "Data", "Distilled",
+    "Evaluate", "Explore", "Finetune", "Fit", "Forget", "Guard", "Label", "NoForget", "Ood", "Pretrain", "Recipe",
+    "Reference", "Scratch", "Section", "Select", "Stability", "TeacherBaseline", "Tracking",
 ]  # fmt: skip
 
 
@@ -175,23 +184,6 @@ class Explore(Section):
         return self
 
 
-class Scratch(Section):
-    """From-scratch baseline: the student's architecture, the same labels, no pool."""
-
-    kind: Literal["scratch"] = "scratch"
-    fit: Fit = Fit(epochs=400, patience=50, lr=0.01)
-    """Trained to its own convergence, so with its own epochs and patience."""
-
-
-class TeacherBaseline(Section):
-    """The teacher as it comes."""
-
-    kind: Literal["teacher"] = "teacher"
-
-
-Baseline = Annotated[Scratch | TeacherBaseline, Field(discriminator="kind")]
-
-
 class Stability(Section):
     """Langevin MD of every compared model, from the same starts with the same random numbers."""
 
@@ -294,7 +286,8 @@ class Recipe(Section):
 
     teacher: str | dict[str, Any]
     """Foundation model: `chgnet`; `{xtb: GFN1-xTB}`; `{mace: file or mace_mp name}`;
-    `{python: "package.module:factory", kwargs: {}}`."""
+    `{python: "package.module:factory", kwargs: {}}`;
+    `{lammps: pair_style, pair_coeff: ["* * file Mo S"], elements: [Mo, S]}`."""
 
     student: SerializeAsAny[Section] = Field(default_factory=registry.config_class("mace"), validate_default=True)
     """The small model; its keys depend on `backend`."""
@@ -328,7 +321,7 @@ class Recipe(Section):
     """Re-initialisation between iterations."""
 
     baselines: tuple[Baseline, ...] = (TeacherBaseline(), Scratch())
-    """What the student is set beside."""
+    """What the student is set beside, each with a name of its own and under the same metric names."""
 
     evaluate: Evaluate = Evaluate()
     """Measurements."""

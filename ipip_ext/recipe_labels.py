@@ -48,7 +48,7 @@ class Correction(Section):
     teacher that the student is compared with.
     """
 
-    form: Literal["none", "scale", "composition", "element", "pair", "angular", "auto"] = "none"
+    form: Literal["none", "scale", "composition", "element", "pair", "angular", "auto"] = "auto"
     """Universal potentials are too soft, by a factor that depends on chemistry. `scale`: one factor for all labels;
     `composition`: a factor that is linear in the atomic fractions; `element`: a factor for the forces on each
     element, which are then those of no energy (energies stay); `pair`: `scale` and a pair potential for each pair of

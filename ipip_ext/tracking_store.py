@@ -109,7 +109,8 @@ _KINDS = {"run": _run, "stage": _stage, "metric": _metric, "row": _row, "artifac
 
 
 def _within(stage: str, name: str) -> str:
-    last = stage.rsplit("/", 1)[-1]
+    # a baseline may have iterations of its own, whose curves must not fall on each other
+    last = stage.partition("/")[2] if stage.startswith("baseline-") else stage.rsplit("/", 1)[-1]
     return f"{last}/{name}" if last else name
 
 

@@ -83,6 +83,7 @@ def tiny_recipe(data: Path, **changes: object) -> dict:
             "ood": {"key": "start", "values": ["s2"]},
         },
         "teacher": {"python": "ase.calculators.emt:EMT"},
+        "correct": {"form": "none"},
         "student": {
             "hidden_irreps": "4x0e+4x1o", "max_ell": 1, "r_max_A": 4.0, "radial_MLP": [8], "MLP_irreps": "4x0e",
             "num_bessel": 4,

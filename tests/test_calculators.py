@@ -62,7 +62,7 @@ def test_forms(entry, expected, name):
     ("entry", "words"),
     [
         ("chgnett", "chgnett: is unknown. Did you mean chgnet?"),
-        ({"zzz": "x"}, "zzz: is unknown. Known: chgnet, mace, python, xtb."),
+        ({"zzz": "x"}, "zzz: is unknown. Known: chgnet, lammps, mace, python, xtb."),
         ({}, "must hold one kind"),
         ({"xtb": "GFN1-xTB", "chgnet": "0.3.0"}, "must hold one kind"),
         ({"xtb": "GFN1-xTB", "kwargs": {}}, "must hold one kind"),

@@ -267,6 +267,7 @@ def test_too_few_frames_and_an_unknown_key_are_refused():
     frames = references(correction("scale"), [alloy(1), alloy(2)])
     with pytest.raises(DataError, match="two training frames"):
         fitted(frames[:1], form="scale")
+    assert fitted(frames[:1], form="auto")[0].form == "none"
     with pytest.raises(DataError, match=r"has no strt; it has .*label_source"):
         fitted(frames, form="scale", group_keys=("strt",))
 

@@ -11,14 +11,25 @@ PACKAGE = Path(__file__).parent.parent / "ipip_ext"
 ORDER = [
     ["errors", "potential", "seeds", "units", "provenance", "interpreter_worker", "__init__"],
     ["schema", "compute", "geometry", "ase_calculator", "tables", "correction_basis"],
-    ["backends.registry", "backends.mace.config", "events", "recipe_training", "recipe_labels"],
+    ["backends.registry", "backends.mace.config", "events", "recipe_training", "recipe_labels", "recipe_baselines"],
     ["recipe"],
     ["recipe_file", "recipe_docs", "frames", "workspace", "select", "filters", "tracking_store"],
     ["metrics", "tracking", "timing", "status", "interpreter", "correction"],
-    ["dataset", "correction_fit", "backends", "calculators", "calculators_chgnet", "md", "console", "plots"],
+    [
+        "dataset",
+        "correction_fit",
+        "backends",
+        "calculators",
+        "calculators_chgnet",
+        "calculators_lammps",
+        "md",
+        "console",
+        "plots",
+    ],
     ["committee"],
     ["load"],
     ["stages"],
+    ["rounds"],
     ["preflight", "comparison"],
     ["loop", "background"],
     ["runner", "ablate_report"],
@@ -28,7 +39,13 @@ ORDER = [
 ]
 """From what imports nothing of ours to what imports everything; a module may import its own row and those above."""
 
-DOORS = {"mace": "backends.mace", "e3nn": "backends.mace", "mlflow": "tracking", "chgnet": "calculators_chgnet"}
+DOORS = {
+    "mace": "backends.mace",
+    "e3nn": "backends.mace",
+    "mlflow": "tracking",
+    "chgnet": "calculators_chgnet",
+    "lammps": "calculators_lammps",
+}
 """Foreign package -> the only module or package of ours that imports it."""
 
 

@@ -65,8 +65,8 @@ def _labels(ctx: Context, potential: Potential, frames: Sequence[Atoms]) -> tupl
         kept += [batch[index] for index in fine]
         said += [predictions[index] for index in fine]
         ctx.progress((start + len(batch)) / len(frames), f"{start + len(batch)}/{len(frames)}, {potential.name}")
-    if len(kept) < 2:
-        raise StageFailed(f"{ctx.name}: {potential.name} can label {len(kept)} of {len(frames)} training frames.")
+    if not kept:
+        raise StageFailed(f"{ctx.name}: {potential.name} can label none of {len(frames)} training frames.")
     return kept, said
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from ase import Atoms
 from ipip_ext import calculators, metrics
 from ipip_ext import frames as fr
 from ipip_ext.backends import registry
+from ipip_ext.errors import DataError
 from ipip_ext.potential import Potential, Prediction
 from ipip_ext.workspace import Context
 
@@ -20,19 +21,27 @@ ALIGNED = "energies shifted to the task's zeros by a fit for each element on the
 
 
 def evaluate(
-    ctx: Context, *, model: Any, test: Path, ood: Mapping[str, Any] | None, batch_size: int, align: Path | None
-) -> dict[str, Any]:
+    ctx: Context, *, model: Any, test: Path, ood: Mapping[str, Any] | None, batch_size: int, align: Path | None,
+    elements: Sequence[str] | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Predict the test set and write predictions and errors.
 
     model: a student as {"backend": name, "model": folder} or {"calculator": entry}.
     align: training frames on which to fit the energy zeros of a model that has others; None for a student.
+    elements: all that the model knows; where test frames hold others, its only split is `split_for(elements)`.
     """
     potential = potential_of(model, ctx)
-    frames = fr.read_frames(test)
+    every = fr.read_frames(test)
+    frames = every if elements is None else known(every, elements, "test")
     predictions = predict(potential, frames, batch_size, ctx)
     if align is not None:
-        predictions = shift_to_task(potential, predictions, frames, fr.read_frames(align), batch_size)
+        train = fr.read_frames(align)
+        train = train if elements is None else known(train, elements, "training")
+        predictions = shift_to_task(potential, predictions, frames, train, batch_size)
     splits = splits_of(frames, ood)
+    if elements is not None and len(frames) < len(every):
+        splits = {split_for(elements): list(range(len(frames)))}
+        ctx.note(f"knows {' '.join(elements)} alone: {len(frames)} of {len(every)} test frames")
     found = {name: metrics.errors(*_pick(rows, frames, predictions)) for name, rows in splits.items()}
     for name, errors in found.items():
         for key, value in errors.items():
@@ -104,6 +113,50 @@ def splits_of(frames: Sequence[Atoms], ood: Mapping[str, Any] | None) -> dict[st
     return splits
 
 
+def split_for(elements: Sequence[str]) -> str:
+    """Return the name of the split of test frames that hold these elements alone."""
+    return "_".join(["test", *sorted(elements)])
+
+
+def known(frames: Sequence[Atoms], elements: Sequence[str], what: str) -> list[Atoms]:
+    """Return the frames that hold `elements` alone. Raises DataError if there is none; what: of which frames."""
+    found = [frame for frame in frames if fr.elements([frame]) <= set(elements)]
+    if not found:
+        raise DataError(
+            f"none of the {what} frames holds {' '.join(elements)} alone, so there is nothing to measure a force field"
+            " of these elements on; take another one, or leave it out."
+        )
+    return found
+
+
+def frame_ids(per_frame: Path) -> set[str]:
+    """Return the frames of a finished evaluation; per_frame: its table of that name."""
+    return set(_read_per_frame(per_frame))
+
+
+def errors_on(per_frame: Path, ids: Set[str]) -> dict[str, float] | None:
+    """Return the errors over some frames of a finished evaluation; None if it lacks one of them.
+
+    They follow exactly from those of each frame, so no model has to be asked again.
+    """
+    rows = _read_per_frame(per_frame)
+    if not ids <= rows.keys():
+        return None
+    picked = [rows[name] for name in rows if name in ids]
+    n_atoms = [float(row["n_atoms"]) for row in picked]
+    found = {}
+    for key in (key for key in picked[0] if "_mae_" in key or "_rmse_" in key):
+        power = 2 if "_rmse_" in key else 1
+        weights = n_atoms if key.startswith("force") else None  # force errors are over components, others over frames
+        found[key] = float(np.average([float(row[key]) ** power for row in picked], weights=weights) ** (1 / power))
+    return found
+
+
+def _read_per_frame(path: Path) -> dict[str, dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return {row["frame_id"]: row for row in csv.DictReader(file)}
+
+
 def _pick(
     rows: Sequence[int], frames: Sequence[Atoms], predictions: Sequence[Prediction]
 ) -> tuple[list[Atoms], list[Prediction]]:
@@ -116,7 +169,7 @@ def _write_per_frame(
     predictions: Sequence[Prediction],
     splits: Mapping[str, Sequence[int]],
 ) -> None:
-    split = {i: name for name in ("test", "test_id", "test_ood") for i in splits.get(name, ())}
+    split = {i: name for name, rows in splits.items() for i in rows}  # test comes first, so its parts count
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         header = None

@@ -40,9 +40,10 @@ def report(
 
     models: by name, each with role, stage, errors, n_frames, n_parameters, aligned, and stability (shares by metric,
     n_walks, time_ps) or None. forces: by name, the npz with predicted and reference forces.
+    A model that lacks `test` knows some elements only; one that lacks `speed["md_step_ms"]` could not be timed.
     calibration: at, valid and test of the committee, see `stages.calibration`. times: see `timing.times`.
     """
-    rows = [row for name, model in models.items() for row in _rows(name, model, speed["md_step_ms"][name])]
+    rows = [row for name, model in models.items() for row in _rows(name, model, speed["md_step_ms"].get(name))]
     _write_csv(ctx.folder / "compare.csv", columns(rows), rows)
     _write_csv(ctx.folder / "time.csv", timing.COLUMNS, times)
     parts = [table(rows, models, speed), timing.table(times)]
@@ -89,19 +90,23 @@ def table(rows: Sequence[Row], models: Mapping[str, Mapping[str, Any]], speed: M
     ]
     lines = [head]
     for name in models:
-        first = cells[name, splits[0]]
+        first = next(cells[name, s] for s in splits if (name, s) in cells)
         lines.append(
             [
                 name,
-                *(f"{cells[name, s]['force_mae_meV_per_A']:.0f}" for s in splits),
-                *(f"{cells[name, s]['energy_mae_meV_per_atom']:.1f}" for s in splits),
-                f"{first['force_rmse_meV_per_A']:.0f}",
-                f"{first['md_step_ms']:.1f}",
+                *(_cell(cells.get((name, s), {}).get("force_mae_meV_per_A"), ".0f") for s in splits),
+                *(_cell(cells.get((name, s), {}).get("energy_mae_meV_per_atom"), ".1f") for s in splits),
+                _cell(cells.get((name, splits[0]), {}).get("force_rmse_meV_per_A"), ".0f"),
+                _cell(first["md_step_ms"], ".1f"),
                 str(first["n_parameters"] if first["n_parameters"] is not None else "-"),
                 *(f"{first[key]:.0%}" if key in first else "-" for key in shares),
             ]
         )
     return "\n".join([as_table(lines, left=1), "", *_notes(rows, splits, models, speed)])
+
+
+def _cell(value: float | None, how: str) -> str:
+    return "-" if value is None else format(value, how)
 
 
 def _notes(
@@ -117,6 +122,14 @@ def _notes(
     aligned = [name for name, model in models.items() if model["aligned"]]
     if aligned:
         notes.append(f"{', '.join(aligned)}: {ALIGNED}.")
+    for name, model in models.items():
+        if "test" not in model["errors"]:
+            (split, count), *_ = model["n_frames"].items()
+            elements = split.removeprefix("test_").replace("_", " ")
+            notes.append(
+                f"{name}: knows {elements} alone, so only {split}, {count} of {n_frames['test']} frames,"
+                " and MD only where no other element takes part."
+            )
     walked = next((model["stability"] for model in models.values() if model["stability"]), None)
     if walked is not None:
         notes.append(
@@ -161,7 +174,7 @@ def _number(text: str) -> Any:
         return text
 
 
-def _rows(name: str, model: Mapping[str, Any], md_step_ms: float) -> list[Row]:
+def _rows(name: str, model: Mapping[str, Any], md_step_ms: float | None) -> list[Row]:
     return [
         {
             "model": name,
@@ -169,7 +182,7 @@ def _rows(name: str, model: Mapping[str, Any], md_step_ms: float) -> list[Row]:
             "split": split,
             "n_frames": model["n_frames"][split],
             **{key: round(errors[key], 4) for key in COLUMNS if key in errors},
-            "md_step_ms": round(md_step_ms, 4),
+            "md_step_ms": None if md_step_ms is None else round(md_step_ms, 4),
             "n_parameters": model["n_parameters"],
             **_shares(model),
         }
