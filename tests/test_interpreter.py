@@ -123,12 +123,16 @@ def test_batches_go_as_batches(home):
 
 
 def test_an_interrupt_ends_the_processes(home):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     potential = make(entry("Sleeper"), device="cpu", root=home)
     assert isinstance(potential, RemotePotential)
     pid = potential._workers[0]._process.pid
     threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
-    with pytest.raises(KeyboardInterrupt):
-        potential.compute([cell(0), cell(1)])
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            potential.compute([cell(0), cell(1)])
+    finally:
+        signal.signal(signal.SIGINT, before)
     _wait_until_gone(pid)
 
 
