@@ -444,7 +444,8 @@ def test_hint_and_ui_say_where_to_look(tmp_path, capsys):
 def test_ui_serves_runs_and_artifacts(mirrored, tracking, tmp_path):
     port = free_port()
     code = (
-        "import sys; from ipip_ext.tracking import serve_ui\n"
+        "import signal, sys; from ipip_ext.tracking import serve_ui\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background job ignores it
         "sys.exit(serve_ui(sys.argv[1], '127.0.0.1', int(sys.argv[2])))"
     )
     with (tmp_path / "server.log").open("w") as out:
