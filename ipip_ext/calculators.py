@@ -177,8 +177,13 @@ def make(entry: str | Mapping[str, Any], *, device: str, root: Path | None = Non
 
     Raises CalculatorError as `check` does, and if the calculator can't be built.
     """
-    check(entry, root)
     parsed, name = parse(entry), describe(entry)
+    if parsed.interpreter is not None:  # its processes import the factory, and complain as `check` would
+        program = _program(parsed.interpreter, root)
+        return interpreter.RemotePotential(
+            program, parsed.target, parsed.kwargs, name, workers=parsed.workers, root=root
+        )  # fmt: skip
+    check(entry, root)
     if parsed.kind == "chgnet":
         from ipip_ext.calculators_chgnet import ChgnetPotential
 
@@ -194,11 +199,6 @@ def make(entry: str | Mapping[str, Any], *, device: str, root: Path | None = Non
         from ipip_ext.calculators_lammps import LammpsPotential
 
         return LammpsPotential(parsed.target, name=name, root=root, **parsed.kwargs)
-    if parsed.interpreter is not None:
-        program = _program(parsed.interpreter, root)
-        return interpreter.RemotePotential(
-            program, parsed.target, parsed.kwargs, name, workers=parsed.workers, root=root
-        )  # fmt: skip
     return _from_factory(parsed, name, root)
 
 
