@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from ipip_ext import ablate_report, preflight, runner
+from ipip_ext import ablate_report, lock, preflight, runner
 from ipip_ext.console import LogFile, duration
 from ipip_ext.errors import IpipError, RecipeError, WorkspaceError
 from ipip_ext.events import Event, EventBus, JsonLines
@@ -73,11 +73,13 @@ class Grid:
 
 
 def plan(
-    path: Path, vary: Sequence[str], *, sets: Sequence[str] = (), n_seeds: int = 3, folder: Path | None = None
+    path: Path, vary: Sequence[str], *, sets: Sequence[str] = (), n_seeds: int = 3, folder: Path | None = None,
+    before: Callable[[Sequence[Recipe]], None] | None = None,
 ) -> Grid:  # fmt: skip
     """Return the grid of the recipe at `path`, with every run verified; writes nothing.
 
     vary: `key=a,b,c` strings, the values read as YAML. sets: `key=value` strings for all variants.
+    before: called with the variants' recipes before anything that they name is loaded.
     Raises UserError for whatever would stop one of the runs before its first stage.
     """
     base = load_recipe(path, sets)
@@ -90,6 +92,8 @@ def plan(
     for one, other in itertools.combinations(variants, 2):
         if one.recipe == other.recipe:
             raise RecipeError(f"--vary: {one.slug} and {other.slug} are the same recipe; take one of them out.")
+    if before is not None:
+        before([variant.recipe for variant in variants])
     folder = folder or Path("runs") / f"{base.name}-ablate"
     grid = Grid(base, folder, tuple(variants), tuple(range(base.seed, base.seed + n_seeds)))
     _refuse_foreign(folder)
@@ -127,10 +131,19 @@ def parse_vary(texts: Sequence[str], recipe: Recipe) -> dict[str, list[Any]]:
 def run(grid: Grid, say: Callable[[str], None]) -> Path:
     """Run what is not finished yet, and return the table of all. say: takes a line of progress.
 
-    Raises what a run raises, with the variant named; the same grid goes on from there.
+    Raises what a run raises, with the variant named; the same grid goes on from there. Raises WorkspaceError if
+    another process is at work on the grid.
     """
     try:
         grid.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WorkspaceError(f"{grid.folder}: can't be written ({error.strerror}); use --workdir.") from None
+    with lock.held(grid.folder):
+        return _run(grid, say)
+
+
+def _run(grid: Grid, say: Callable[[str], None]) -> Path:
+    try:
         (grid.folder / PLAN).write_text(_described(grid), encoding="utf-8")
     except OSError as error:
         raise WorkspaceError(f"{grid.folder}: can't be written ({error.strerror}); use --workdir.") from None
@@ -229,7 +242,9 @@ class _Checks:
 def _refuse_foreign(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise WorkspaceError(f"{folder}: is a file; name a folder with --workdir.")
-    if folder.exists() and any(folder.iterdir()) and not (folder / PLAN).is_file():
+    if folder.exists():
+        lock.refuse_if_held(folder)
+    if not runner.is_untouched(folder) and not (folder / PLAN).is_file():
         raise WorkspaceError(f"{folder}: is not empty and holds no {PLAN}; name another folder with --workdir.")
 
 

@@ -13,7 +13,8 @@ from scipy.stats import t as student_t
 
 from ipip_ext import plots
 from ipip_ext.potential import Array
-from ipip_ext.stages.report import Row, columns, read_rows
+from ipip_ext.stages.report import columns, read_rows
+from ipip_ext.stages.report_tables import Row
 from ipip_ext.tables import aligned
 from ipip_ext.workspace import read_record
 

@@ -29,7 +29,8 @@ class Background:
     def before(self, stage: str) -> None:
         """Do what is due before `stage` begins in the first process."""
         if stage == "explore" and not (self.folder / SCRATCH).exists():
-            command = [sys.executable, "-m", "ipip_ext.second_process", str(self.folder), str(self.home)]
+            command = [sys.executable, "-m", "ipip_ext.second_process"]
+            command += [str(self.folder), str(self.home), str(os.getpid())]
             self.process = subprocess.Popen(  # noqa: S603 - our own module
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             )

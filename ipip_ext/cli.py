@@ -5,18 +5,22 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ipip_ext import __version__
+from ipip_ext import __version__, cli_md, signals
 from ipip_ext.errors import IpipError, UserError
 
 Run = Callable[..., Any]
 FILE = click.Path(path_type=Path)
+TRUST = click.option(
+    "--trust-models", is_flag=True, help="Let another user's recipe or file load pickled models and run Python code."
+)
 
 
 class Commands(click.Group):
@@ -32,6 +36,9 @@ class Commands(click.Group):
         except IpipError as error:
             click.echo(f"failed: {_one_line(error)}", err=True)
             ctx.exit(1)
+        except signals.Stopped as stop:
+            click.echo(f"stopped by {stop}; all that is finished is kept. To go on: {_again()}", err=True)
+            ctx.exit(stop.exit_code)
         except KeyboardInterrupt:
             click.echo("interrupted; the same command goes on from here", err=True)
             ctx.exit(130)
@@ -47,11 +54,14 @@ def main() -> None:
 def _with_recipe(command: Run) -> Run:
     @click.argument("recipe", type=FILE)
     @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a recipe key.")
+    @TRUST
     @functools.wraps(command)
-    def wrapped(recipe: Path, overrides: tuple[str, ...], **options: Any) -> Any:
+    def wrapped(recipe: Path, overrides: tuple[str, ...], trust_models: bool, **options: Any) -> Any:
         from ipip_ext.recipe_file import load_recipe
 
-        return command(load_recipe(recipe, overrides), **options)
+        loaded = load_recipe(recipe, overrides)
+        _require_trust(loaded, trusted=trust_models)
+        return command(loaded, **options)
 
     return wrapped
 
@@ -100,7 +110,8 @@ def run(recipe: Any, workdir: Path | None, redo: str | None) -> None:
     from ipip_ext import runner, tracking
 
     folder = workdir or Path("runs") / recipe.name
-    done = runner.run(recipe, folder, redo)
+    with signals.stoppable():
+        done = runner.run(recipe, folder, redo)
     click.echo(f"\n{done.table.read_text(encoding='utf-8')}")
     click.echo(f"model: {folder / 'model'}")
     if recipe.tracking.enabled:
@@ -113,7 +124,11 @@ def run(recipe: Any, workdir: Path | None, redo: str | None) -> None:
 @click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="Runs of each variant.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a recipe key in all variants.")
 @click.option("--workdir", type=FILE, default=None, help="Put the runs here instead of runs/<name>-ablate.")
-def ablate(recipe: Path, vary: tuple[str, ...], seeds: int, overrides: tuple[str, ...], workdir: Path | None) -> None:
+@TRUST
+def ablate(
+    recipe: Path, vary: tuple[str, ...], seeds: int, overrides: tuple[str, ...], workdir: Path | None,
+    trust_models: bool,
+) -> None:  # fmt: skip
     """Run variants of RECIPE over seeds and tell how much each choice matters.
 
     Every combination of the --vary values is run with each seed; stages that variants share are computed once, and
@@ -121,8 +136,13 @@ def ablate(recipe: Path, vary: tuple[str, ...], seeds: int, overrides: tuple[str
     """
     from ipip_ext import ablate as ablation
 
-    grid = ablation.plan(recipe, vary, sets=overrides, n_seeds=seeds, folder=workdir)
-    table = ablation.run(grid, functools.partial(click.echo, err=True))
+    def may_run(recipes: Sequence[Any]) -> None:
+        for one in recipes:
+            _require_trust(one, trusted=trust_models)
+
+    with signals.stoppable():
+        grid = ablation.plan(recipe, vary, sets=overrides, n_seeds=seeds, folder=workdir, before=may_run)
+        table = ablation.run(grid, functools.partial(click.echo, err=True))
     click.echo(f"\n{table.read_text(encoding='utf-8')}")
 
 
@@ -137,14 +157,38 @@ def status(folder: Path) -> None:
 
 @main.command()
 @click.argument("folders", type=FILE, nargs=-1, required=True)
-def compare(folders: tuple[Path, ...]) -> None:
-    """Print the comparison table of each run."""
-    for folder in folders:
-        _require_run(folder)
-        path = folder / "compare.txt"
-        if not path.is_file():
-            raise UserError(f"{folder}: has no comparison yet; `ipip-mace status {folder}` tells where it stands.")
-        click.echo(f"{folder}\n{path.read_text(encoding='utf-8')}")
+@click.option("--html", type=FILE, default=None, metavar="FILE", help="Write a report over all of them too.")
+def compare(folders: tuple[Path, ...], html: Path | None) -> None:
+    """Print one table over several runs or grids of runs; of a single run its own, whole.
+
+    It says whether the runs have the same test frames. Runs that differ in nothing but the seed are also averaged;
+    runs that differ in the number of reference labels make a learning curve.
+    """
+    from ipip_ext import finished_runs
+    from ipip_ext.compare_runs import Comparison
+
+    found = Comparison(finished_runs.read(folders))
+    click.echo(f"{folders[0]}\n{found.runs[0].text}" if len(found.runs) == 1 else found)
+    if html is not None:
+        found.write_html(html)
+        click.echo(f"report: {html}")
+
+
+@main.command()
+@click.argument("folder", type=FILE)
+def verify(folder: Path) -> None:
+    """Check that the files of the finished run in FOLDER are whole and that its table is what they give.
+
+    Exit code 0 if all claims hold, 1 if one does not.
+    """
+    from ipip_ext.verify import verify as check_claims
+
+    claims = check_claims(folder)
+    for claim in claims:
+        click.echo(f"WRONG  {claim.text}: {claim.problem}" if claim.problem else f"holds  {claim.text}")
+    wrong = sum(bool(claim.problem) for claim in claims)
+    click.echo(f"{wrong} of {len(claims)} claims do not hold" if wrong else f"all {len(claims)} claims hold")
+    sys.exit(1 if wrong else 0)
 
 
 @main.command()
@@ -176,6 +220,8 @@ def ui(uri: str, host: str, port: int) -> None:
     """Open MLflow's own UI on this store."""
     from ipip_ext import tracking
 
+    if host not in ("127.0.0.1", "localhost", "::1"):
+        click.echo(f"warning: whoever reaches {host}:{port} can read, change and delete these runs", err=True)
     sys.exit(tracking.serve_ui(uri, host, port))
 
 
@@ -188,9 +234,10 @@ def ui(uri: str, host: str, port: int) -> None:
 @click.option("--device", default="auto", show_default=True)
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@TRUST
 def evaluate(
     model: str, data: Path, energy_key: str, forces_key: str, stress_key: str | None, device: str,
-    batch_size: int, as_json: bool,
+    batch_size: int, as_json: bool, trust_models: bool,
 ) -> None:  # fmt: skip
     """Measure MODEL on labelled frames.
 
@@ -204,7 +251,7 @@ def evaluate(
     from ipip_ext.stages.evaluate import predict
 
     frames = read_labelled(data, LabelKeys(energy_key, forces_key, stress_key))
-    potential = load_any(model, resolve_device(device))
+    potential = load_any(model, resolve_device(device), trusted=trust_models, say=_warn)
     found = metrics.errors(frames, predict(potential, frames, batch_size))
     if as_json:
         click.echo(json.dumps({"model": model, "data": str(data), "n_frames": len(frames), **found}))
@@ -214,6 +261,9 @@ def evaluate(
         click.echo(f"  {key:28s} {value:10.2f}")
 
 
+main.add_command(cli_md.md)
+
+
 def _recipe_of(folder: Path) -> Any:
     from ipip_ext.recipe_file import load_recipe
 
@@ -221,6 +271,27 @@ def _recipe_of(folder: Path) -> Any:
         return load_recipe(folder / "ablate.yaml")
     _require_run(folder)
     return load_recipe(folder / "recipe.yaml")
+
+
+def _require_trust(recipe: Any, *, trusted: bool) -> None:
+    """Refuse another user's recipe that can run code, and put on record which pickled models will be loaded."""
+    from ipip_ext import trust
+
+    for finding in trust.require(recipe, trusted=trusted):
+        if finding.sha256 is not None:
+            _warn(str(finding))
+
+
+def _warn(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def _again() -> str:
+    """Return the command that goes on; --redo would start over."""
+    words = ["ipip-mace", *sys.argv[1:]]
+    if "--redo" in words:
+        del words[words.index("--redo") : words.index("--redo") + 2]
+    return shlex.join(word for word in words if not word.startswith("--redo="))
 
 
 def _require_run(folder: Path) -> None:

@@ -11,11 +11,15 @@ from ase import Atoms
 
 from ipip_ext import calculators
 from ipip_ext import frames as fr
+from ipip_ext.about import about
+from ipip_ext.property_curves import agreement
 from ipip_ext.recipe import (
     CalculatorBaseline,
     Conventional,
     Distilled,
+    Explore,
     NoForget,
+    Properties,
     Recipe,
     Scratch,
     TeacherBaseline,
@@ -23,12 +27,13 @@ from ipip_ext.recipe import (
 from ipip_ext.rounds import Round, best_of
 from ipip_ext.seeds import derive
 from ipip_ext.stages.calibration import calibration
-from ipip_ext.stages.evaluate import errors_on, evaluate, frame_ids
+from ipip_ext.stages.evaluate import evaluate, frame_ids
+from ipip_ext.stages.properties import as_nve, properties, trajectory_properties
 from ipip_ext.stages.report import report
 from ipip_ext.stages.speed import speed, supercell
 from ipip_ext.stages.stability import as_md, stability
 from ipip_ext.stages.train import scratch
-from ipip_ext.timing import times
+from ipip_ext.timing import times, training_costs
 from ipip_ext.workspace import Done, Workspace
 
 SCRATCH = "baseline-scratch/scratch"
@@ -118,47 +123,44 @@ def compare(
     recipe: Recipe, work: Workspace, contenders: Mapping[str, Contender], starts: Path, *, exam: Mapping[str, Any],
     committee: Done | None,
 ) -> Done:  # fmt: skip
-    """Time all contenders side by side and write the table and the plots.
+    """Time all contenders side by side and write the table, the plots and the page.
 
     committee: the one whose expected errors are held against the test frames.
     """
     walked = walk(recipe, work, contenders.values(), starts)
+    measured = measure_properties(recipe, work, contenders.values(), starts)
     sure = None if committee is None else check_committee(recipe, work, committee, exam)
     cell = supercell(fr.read_structures(starts), recipe.evaluate)
     models = {name: contender.model for name, contender in contenders.items() if contender.knows([cell])}
     timed = work.do(speed, recipe.evaluate, follows=True, models=models, starts=starts)
-    parts = _partial_splits(contenders.values())
+    costs = training_costs(work.root, {name: c.scores.record for name, c in contenders.items()})
     entries = {
         name: {
             "role": c.role,
             "stage": c.stage,
             "aligned": c.aligned,
             "stability": walked.get(c.at),
+            "properties": measured.values.get(c.at, {}),
+            "curves": measured.curves.get(c.at, {}),
+            "cost": costs.get(name, {}),
             "n_parameters": c.scores.n_parameters,
-            **_errors(c, parts),
+            "n_frames": c.scores.n_frames,
+            "panel": _panel(name, c),
         }
         for name, c in contenders.items()
     }
-    forces = {_panel(name, c): c.scores.forces for name, c in contenders.items() if c.role != "iteration"}
-    values = {key: getattr(timed, key) for key in ("md_step_ms", "n_atoms", "formula")}
+    scores = {name: {"per_frame": c.scores.per_frame, "forces": c.scores.forces} for name, c in contenders.items()}
+    partial = {next(iter(c.scores.errors)): frame_ids(c.scores.per_frame) for c in contenders.values() if c.is_partial}
+    taken_apart = {
+        "test": exam["test"], "ood": exam["ood"], "partial": partial, "split_keys": recipe.data.split_keys,
+        "seed": derive(recipe.seed, "bootstrap"),
+    }  # fmt: skip
+    values = {key: getattr(timed, key) for key in ("md_step_ms", "peak_memory_MiB", "n_atoms", "formula", "rows")}
     return work.do(
-        report, follows=True, models=entries, speed=values, forces=forces, calibration=sure, times=times(work.root)
-    )
-
-
-def _partial_splits(contenders: Iterable[Contender]) -> dict[str, set[str]]:
-    """Return the frames of each split that was made for a model of few elements."""
-    return {next(iter(c.scores.errors)): frame_ids(c.scores.per_frame) for c in contenders if c.is_partial}
-
-
-def _errors(c: Contender, parts: Mapping[str, set[str]]) -> dict[str, Any]:
-    """Return errors and numbers of frames by split, with all of `parts` that a model has evaluated."""
-    on_parts = {split: errors_on(c.scores.per_frame, ids) for split, ids in parts.items()}
-    errors = c.scores.errors | {split: errors for split, errors in on_parts.items() if errors is not None}
-    return {
-        "errors": errors,
-        "n_frames": {split: len(parts[split]) for split in errors if split in parts} | c.scores.n_frames,
-    }
+        report, follows=True, models=entries, scores=scores, exam=taken_apart, speed=values, calibration=sure,
+        times=times(work.root), reference=_reference_said(recipe), reference_curves=measured.reference,
+        about=about(recipe, work.root),
+    )  # fmt: skip
 
 
 def _panel(name: str, c: Contender) -> str:
@@ -186,7 +188,77 @@ def walk(
         at: work.do(stability, settings, at=at, model=model, starts=settings.starts, seed=seed)
         for at, model in models.items()
     }
-    return {at: {key: getattr(d, key) for key in ("shares", "n_walks", "time_ps")} for at, d in done.items()}
+    return {at: {key: getattr(d, key) for key in ("shares", "n_walks", "time_ps", "walks")} for at, d in done.items()}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Properties, by the place of a model's stages: numbers and files of curves by kind; the reference's files."""
+
+    values: Mapping[str, Mapping[str, float]]
+    curves: Mapping[str, Mapping[str, Path]]
+    reference: Mapping[str, Path]
+
+
+def measure_properties(
+    recipe: Recipe, work: Workspace, contenders: Iterable[Contender], starts: Path
+) -> Measured:  # fmt: skip
+    """Return what each contender's properties are and how far from the reference's.
+
+    Iterations that were not chosen are left out, and a model that doesn't know all elements of what walks. The
+    teacher as the reference walks with velocities of its own, so that its distance from itself is what chance gives.
+    """
+    wanted = recipe.evaluate.properties
+    if wanted is None:
+        return Measured({}, {}, {})
+    inputs: dict[str, Any] = {
+        "starts": wanted.starts or starts, "trajectory": wanted.trajectory, "strained": wanted.strained,
+        "label_keys": (recipe.data.energy_key, recipe.data.forces_key), "strains": wanted.strains,
+        "skip_ps": wanted.skip_ps, "rdf_max_A": wanted.rdf_max_A,
+    }  # fmt: skip
+    nve = as_nve(wanted, starts, recipe.explore.max_batch_replicas)
+    paths = (inputs["starts"], wanted.trajectory, wanted.strained)
+    structures = [atoms for path in paths if path is not None for atoms in fr.read_structures(path)]
+    models = {c.at: c.model for c in contenders if c.role != "iteration" and c.knows(structures)}
+    seed = derive(recipe.seed, "properties")
+    done = {at: work.do(properties, nve, at=at, model=model, **inputs, seed=seed) for at, model in models.items()}
+    reference = _reference_curves(recipe, work, wanted, nve, inputs)
+    curves = {at: {key: getattr(d, key) for key in ("strain", "energy", "rdf", "vdos")} for at, d in done.items()}
+    values = {at: d.measured | agreement(curves[at], reference) for at, d in done.items()}
+    return Measured(values, curves, reference)
+
+
+def _reference_curves(
+    recipe: Recipe, work: Workspace, wanted: Properties, nve: Explore, inputs: Mapping[str, Any]
+) -> dict[str, Path]:  # fmt: skip
+    """Return the files of the curves that all models are held against."""
+    found: dict[str, Path] = {}
+    if wanted.trajectory is None or wanted.strained is None:
+        seed = derive(recipe.seed, "properties", "reference")
+        model = _calculator(recipe, recipe.teacher)
+        told = work.do(properties, nve, at="reference", model=model, **inputs, seed=seed)
+        found = {key: getattr(told, key) for key in ("strain", "rdf", "vdos")}
+    if wanted.trajectory is not None:
+        told = work.do(
+            trajectory_properties, at="reference", trajectory=wanted.trajectory, step_fs=wanted.trajectory_step_fs,
+            skip_ps=wanted.trajectory_skip_ps, rdf_max_A=wanted.rdf_max_A,
+        )  # fmt: skip
+        found |= {"rdf": told.rdf, "vdos": told.vdos}
+    return found
+
+
+def _reference_said(recipe: Recipe) -> dict[str, str]:
+    """Return in words what properties are compared with, by their keys' beginnings; empty if there are none."""
+    wanted = recipe.evaluate.properties
+    if wanted is None:
+        return {}
+    teacher = f"the teacher's ({calculators.describe(recipe.teacher)})"
+    return {
+        "walks": f"{teacher} walk with other velocities, so that its own row shows what chance gives"
+        if wanted.trajectory is None
+        else wanted.trajectory.name,
+        "strain": f"{teacher} energies" if wanted.strained is None else f"the labels of {wanted.strained.name}",
+    }
 
 
 def check_committee(recipe: Recipe, work: Workspace, committee: Done, exam: Mapping[str, Any]) -> dict[str, Any]:

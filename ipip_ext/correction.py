@@ -19,8 +19,9 @@ from ase import Atoms
 
 from ipip_ext import frames as fr
 from ipip_ext.ase_calculator import PotentialCalculator
+from ipip_ext.compute import compute_each
 from ipip_ext.correction_basis import Columns, angular, pair
-from ipip_ext.potential import Array, Potential, Prediction
+from ipip_ext.potential import Array, FrameFailed, Potential, Prediction
 
 FORMS: Mapping[str, tuple[str, ...]] = {
     "none": (),
@@ -150,6 +151,14 @@ class CorrectedPotential:
     def compute(self, frames: Sequence[Atoms], *, stress: bool = False) -> list[Prediction]:  # noqa: ARG002
         """Return corrected energies and forces, and no stress. Raises FrameFailed as the teacher does."""
         return self.correction.apply(frames, self.teacher.compute(frames))
+
+    def compute_separately(self, frames: Sequence[Atoms]) -> list[Prediction | FrameFailed]:
+        """Return corrected labels, or why there are none, for each frame."""
+        told, why = compute_each(self.teacher, frames)
+        good = [index for index in range(len(frames)) if index not in why]
+        labels = self.correction.apply([frames[i] for i in good], [told[i] for i in good]) if good else []
+        corrected = dict(zip(good, labels, strict=True))
+        return [FrameFailed(i, why[i]) if i in why else corrected[i] for i in range(len(frames))]
 
     def calculator(self) -> PotentialCalculator:
         """Return an ASE calculator around this potential."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 from ase.calculators.calculator import Calculator
 
-from ipip_ext import calculators
+from ipip_ext import calculators, trust
 from ipip_ext.backends import registry
 from ipip_ext.committee import CommitteePotential
 from ipip_ext.errors import CalculatorError, ModelFileError
@@ -68,25 +70,36 @@ def backend_of(folder: Path) -> str:
         raise ModelFileError(f"{folder / 'student.json'}: is corrupt; export the model again.") from None
 
 
-def load_any(model: str, device: str) -> Potential:
+def load_any(
+    model: str, device: str, *, trusted: bool = False, say: Callable[[str], None] = lambda _: None
+) -> Potential:  # fmt: skip
     """Return the Potential that `model` names: a folder, a .model file, or a calculator entry.
 
-    Raises ModelFileError or CalculatorError.
+    trusted: whether a pickled model may be another user's. say: is told each pickled file and its SHA-256 before it
+    is loaded. Raises ModelFileError or CalculatorError.
     """
     path = Path(model)
     if path.is_dir():
         return load_potential(path, device)
     if path.is_file():
-        return calculators.make({"mace": model}, device=device)
+        return _make({"mace": model}, device, trusted, say)
     try:
         entry = yaml.safe_load(model)
     except yaml.YAMLError:
         entry = model
     if isinstance(entry, dict) or (isinstance(entry, str) and _names_a_calculator(entry)):
-        return calculators.make(entry, device=device)
+        return _make(entry, device, trusted, say)
     raise ModelFileError(
         f"{model}: no such file or folder; name a run folder, a .model file, or a calculator such as chgnet."
     )
+
+
+def _make(
+    entry: str | Mapping[str, Any], device: str, trusted: bool, say: Callable[[str], None]
+) -> Potential:  # fmt: skip
+    for finding in trust.require_entry(entry, trusted=trusted):
+        say(str(finding))
+    return calculators.make(entry, device=device)
 
 
 def _names_a_calculator(entry: str) -> bool:

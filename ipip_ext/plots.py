@@ -13,6 +13,11 @@ from matplotlib.ticker import NullLocator, ScalarFormatter
 from numpy.typing import NDArray
 
 
+def plain(text: str) -> str:
+    """Return a name as matplotlib shows it: no dollar begins a formula, no underscore hides it from a legend."""
+    return ("\u200b" if text.startswith("_") else "") + text.replace("$", r"\$")
+
+
 def parity(path: Path, forces: Mapping[str, Mapping[str, NDArray[np.float64]]]) -> None:
     """Plot predicted against reference force components, a panel for each model, all test frames."""
     figure = Figure(figsize=(3.4 * len(forces), 4.0), layout="compressed")
@@ -25,7 +30,7 @@ def parity(path: Path, forces: Mapping[str, Mapping[str, NDArray[np.float64]]]) 
         mae = np.mean(np.abs(predicted - reference)) * 1e3
         panel.plot([-limit, limit], [-limit, limit], color="0.6", linewidth=0.8, zorder=0)
         panel.scatter(reference, predicted, s=4, alpha=0.4, linewidths=0)
-        panel.set(title=f"{name}: MAE {mae:.0f} meV/Å", xlim=(-limit, limit), ylim=(-limit, limit))
+        panel.set(title=f"{plain(name)}: MAE {mae:.0f} meV/Å", xlim=(-limit, limit), ylim=(-limit, limit))
         panel.set_xlabel("reference force (eV/Å)")
         panel.set_aspect("equal")
     panels[0].set_ylabel("predicted force (eV/Å)")
@@ -43,7 +48,7 @@ def iterations(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         panel.plot(range(len(steps)), steps, marker="o", color="C0", label="student")
         baselines = [row for row in here if row["role"] == "baseline"]
         for index, row in enumerate(baselines, start=1):
-            panel.axhline(row["force_mae_meV_per_A"], color=f"C{index}", linestyle="--", label=row["model"])
+            panel.axhline(row["force_mae_meV_per_A"], color=f"C{index}", linestyle="--", label=plain(row["model"]))
         panel.set(title=split, xlabel="iteration", ylabel="force MAE (meV/Å)", ylim=(0, None))
         panel.set_xticks(range(len(steps)))
         panel.legend(fontsize=8)
@@ -74,8 +79,17 @@ def calibration(
     figure.savefig(path, dpi=130)
 
 
-def learning_curve(path: Path, curves: Mapping[str, Mapping[str, Sequence[tuple[float, float, float]]]]) -> None:
-    """Plot force MAE against the number of labels, a panel for each split.
+LearningCurves = Mapping[str, Mapping[str, Sequence[tuple[float, float, float]]]]
+"""By split and name, points (labels, mean, standard deviation)."""
+
+
+def learning_curve(path: Path, curves: LearningCurves) -> None:
+    """Write `learning_curves` to a file."""
+    learning_curves(curves).savefig(path, dpi=130)
+
+
+def learning_curves(curves: LearningCurves) -> Figure:
+    """Return force MAE against the number of labels, a panel for each split.
 
     curves: by split and name, points (labels, mean, standard deviation); NaN draws no error bar.
     """
@@ -85,7 +99,7 @@ def learning_curve(path: Path, curves: Mapping[str, Mapping[str, Sequence[tuple[
         for name, points in lines.items():
             labels, mean, sd = np.array(points, dtype=float).reshape(-1, 3).T
             style = "--" if name.startswith("scratch") else "-"
-            panel.errorbar(labels, mean, yerr=sd, marker="o", linestyle=style, capsize=3, label=name)
+            panel.errorbar(labels, mean, yerr=sd, marker="o", linestyle=style, capsize=3, label=plain(name))
         panel.set(title=split, xlabel="labels", ylabel="force MAE (meV/Å)", xscale="log", yscale="log")
         ticks = sorted({labels for points in lines.values() for labels, _, _ in points})
         panel.xaxis.set_minor_locator(NullLocator())
@@ -93,4 +107,4 @@ def learning_curve(path: Path, curves: Mapping[str, Mapping[str, Sequence[tuple[
         for axis_format in (panel.yaxis.set_major_formatter, panel.yaxis.set_minor_formatter):
             axis_format(ScalarFormatter())
         panel.legend(fontsize=8)
-    figure.savefig(path, dpi=130)
+    return figure

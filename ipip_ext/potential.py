@@ -64,3 +64,24 @@ class Potential(Protocol):
     def calculator(self) -> Any:
         """Return the ASE calculator that a user of this potential would run MD with."""
         ...
+
+
+class Session(Protocol):
+    """Frames whose species, cells and boundary conditions stay as they are while their atoms move."""
+
+    def compute(self, positions: Array) -> tuple[Array, Array, dict[int, str]]:
+        """Evaluate all frames, their atoms end to end at `positions`, (n_rows, 3) A.
+
+        Returns energies (n_frames,) eV, forces (n_rows, 3) eV/A, and why a frame failed, by index; its numbers
+        are NaN. The answer depends on `positions` alone, not on those that were evaluated before.
+        """
+        ...
+
+
+@runtime_checkable
+class HasSessions(Protocol):
+    """A Potential that evaluates the same frames again and again for less than `compute` costs (optional)."""
+
+    def session(self, frames: Sequence[Atoms]) -> Session:
+        """Return a session of `frames`. Never raises on account of a frame: `Session.compute` tells of it."""
+        ...

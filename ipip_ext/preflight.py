@@ -13,16 +13,19 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
-from ipip_ext import calculators, md, metrics
+from ipip_ext import calculators, leakage, md, metrics
 from ipip_ext import frames as fr
 from ipip_ext.backends import registry
 from ipip_ext.backends.base import Model
+from ipip_ext.compute import require_stress
 from ipip_ext.correction_fit import check as check_correction
 from ipip_ext.dataset import Dataset, check_apart, check_elements, load_dataset
 from ipip_ext.errors import CalculatorError, DataError, RecipeError, UserError, did_you_mean
 from ipip_ext.potential import Array, FrameFailed, Potential, Prediction
-from ipip_ext.recipe import Baseline, CalculatorBaseline, Conventional, Explore, Fit, Recipe, Stability
+from ipip_ext.property_curves import check_strained, check_trajectory
+from ipip_ext.recipe import Baseline, CalculatorBaseline, Conventional, Explore, Fit, Properties, Recipe, Stability
 from ipip_ext.stages.evaluate import known
+from ipip_ext.stages.properties import as_nve
 from ipip_ext.stages.speed import supercell
 from ipip_ext.stages.stability import as_md
 
@@ -50,6 +53,9 @@ def check(recipe: Recipe) -> tuple[Dataset, Potential]:
     data = check_data(recipe)
     with _at(f"{recipe.file}: teacher"):
         teacher = calculators.make(recipe.teacher, device=recipe.device, root=recipe.folder)
+    if recipe.explore.ensemble == "npt":
+        with _at(f"{recipe.file}: teacher"):
+            require_stress(teacher, data.starts[0])
     _try_baselines(recipe, data)
     task = recipe.data
     for path, frames in ((task.train, data.train), (task.valid, data.valid), (task.test, data.test)):
@@ -61,13 +67,17 @@ def check(recipe: Recipe) -> tuple[Dataset, Potential]:
 def check_data(recipe: Recipe) -> Dataset:
     """Raise DataError or RecipeError for anything wrong with frames and starts; return what was loaded."""
     data = load_dataset(recipe.data, recipe.explore.starts, recipe.seed)
-    for walk in (recipe.sample, recipe.evaluate.stability):
+    leakage.refuse(f"{recipe.data.train}", data.train, {"valid": data.valid, "test": data.test})
+    for walk in (recipe.sample, recipe.evaluate.stability, recipe.evaluate.properties):
         if walk is not None and walk.starts is not None:
             own = fr.read_structures(walk.starts)
             check_elements(walk.starts, own, recipe.data, data.train)
             check_apart(walk.starts, own)
             with _at(str(walk.starts)):
-                md.plan_replicas(own, recipe.explore, seed=0, prefix="")  # for the constraints it refuses
+                md.check_starts(own, getattr(walk, "ensemble", "nvt_langevin"))
+    _check_walks(recipe)
+    if recipe.evaluate.properties is not None:
+        _check_properties(recipe, recipe.evaluate.properties, data)
     with _at(recipe.file):
         supercell(data.starts, recipe.evaluate)
         check_correction(data.train, recipe.correct)
@@ -77,6 +87,31 @@ def check_data(recipe: Recipe) -> Dataset:
                 known(data.test, baseline.elements, "test")
                 known(data.train, baseline.elements, "training")
     return data
+
+
+def _check_properties(recipe: Recipe, wanted: Properties, data: Dataset) -> None:
+    """Raise DataError for a reference of properties that can't be compared with."""
+    if wanted.trajectory is not None:
+        frames = fr.read_structures(wanted.trajectory)
+        check_elements(wanted.trajectory, frames, recipe.data, data.train)
+        check_trajectory(wanted.trajectory, frames)
+    if wanted.strained is not None:
+        labelled = fr.read_labelled(wanted.strained, fr.LabelKeys(recipe.data.energy_key, recipe.data.forces_key))
+        check_elements(wanted.strained, labelled, recipe.data, data.train)
+        check_strained(wanted.strained, labelled)
+
+
+def _check_walks(recipe: Recipe) -> None:
+    """Raise DataError or RecipeError for MD of `explore` or `sample` that would be refused when its turn comes."""
+    for key, walk in (("explore", recipe.explore), ("sample", recipe.sample)):
+        if walk is None:
+            continue
+        starts = fr.read_structures(walk.starts)
+        with _at(str(walk.starts)):
+            md.check_starts(starts, walk.ensemble)
+        if walk.max_trajectory_GB is not None:
+            with _at(f"{recipe.file}: {key}"):
+                md.check_size(md.plan_replicas(starts, walk, seed=0, prefix=""), walk)
 
 
 def check_names(recipe: Recipe) -> None:
@@ -258,22 +293,40 @@ def plan(recipe: Recipe, data: Dataset, teacher: Potential) -> Plan:
     if recipe.evaluate.stability is not None:
         walks = _stability(recipe, recipe.evaluate.stability, t_teacher, t_student)
         lines, seconds = lines + walks.lines, seconds | walks.seconds
+    if recipe.evaluate.properties is not None:
+        walks = _properties(recipe, recipe.evaluate.properties, t_teacher, t_student)
+        lines, seconds = lines + walks.lines, seconds | walks.seconds
     return Plan(lines, seconds)
 
 
 def _stability(recipe: Recipe, wanted: Stability, t_teacher: float, t_student: float) -> Plan:
     walk = as_md(wanted, recipe.explore.starts, recipe.explore.max_batch_replicas)
     walks = len(md.plan_replicas(fr.read_structures(walk.starts), walk, seed=0, prefix=""))
-    kinds = [baseline.kind for baseline in recipe.baselines]
-    n_students = len([kind for kind in kinds if kind in _STUDENTS])
-    n_students += recipe.iterations if wanted.every_iteration else 1
-    n_teachers = kinds.count("teacher")
+    n_students, n_teachers, others = _contenders(recipe)
+    n_students += recipe.iterations - 1 if wanted.every_iteration else 0
     models = n_students + n_teachers
     seconds = walks * walk.n_steps * (n_students * t_student + n_teachers * t_teacher)
-    told = f"stability {walks} MD runs of {wanted.time_ps:g} ps for each of {models} models"
-    others = [baseline.name for baseline in recipe.baselines if baseline.kind in ("calculator", "conventional")]
-    told += f"; besides, of {', '.join(others)} (cost unknown)" if others else ""
+    told = f"stability {walks} MD runs of {wanted.time_ps:g} ps for each of {models} models{others}"
     return Plan([told], {f"stability x {models} (MD)": seconds})
+
+
+def _properties(recipe: Recipe, wanted: Properties, t_teacher: float, t_student: float) -> Plan:
+    walk = as_nve(wanted, recipe.explore.starts, recipe.explore.max_batch_replicas)
+    walks = 1 if wanted.trajectory is not None else len(fr.read_structures(walk.starts))
+    n_students, n_teachers, others = _contenders(recipe)
+    n_teachers += wanted.trajectory is None or wanted.strained is None  # as the reference
+    models = n_students + n_teachers
+    seconds = walks * walk.n_steps * (n_students * t_student + n_teachers * t_teacher)
+    told = f"properties {walks} NVE walks of {wanted.time_ps:g} ps for each of {models} models{others}"
+    return Plan([told], {f"properties x {models} (MD)": seconds})
+
+
+def _contenders(recipe: Recipe) -> tuple[int, int, str]:
+    """Return how many models are as fast as the student and as the teacher, and in words which are neither."""
+    kinds = [baseline.kind for baseline in recipe.baselines]
+    others = [baseline.name for baseline in recipe.baselines if baseline.kind not in (*_STUDENTS, "teacher")]
+    said = f"; besides, of {', '.join(others)} (cost unknown)" if others else ""
+    return 1 + len([kind for kind in kinds if kind in _STUDENTS]), kinds.count("teacher"), said
 
 
 def _forgotten(recipe: Recipe) -> str:
@@ -301,7 +354,7 @@ def _replicas(walk: Explore, data: Dataset) -> int:
 
 
 def _frames_of(walk: Explore, data: Dataset) -> int:
-    return _replicas(walk, data) * (walk.n_steps // walk.frame_every)
+    return _replicas(walk, data) * walk.frames_per_replica
 
 
 def _seconds_per_frame(potential: Potential, data: Dataset) -> float:

@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     Field,
-    NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
@@ -32,14 +31,16 @@ from ipip_ext.recipe_baselines import (
     Scratch,
     TeacherBaseline,
 )
+from ipip_ext.recipe_evaluate import Evaluate, Properties, Stability
 from ipip_ext.recipe_labels import Asking, Committee, Correction, Label, Reference, Select
 from ipip_ext.recipe_training import Finetune, Fit, Forget, Pretrain, Share
+from ipip_ext.recipe_walk import Explore, Guard
 from ipip_ext.schema import Section
 
 __all__ = [
     "Asking", "Baseline", "CalculatorBaseline", "Committee", "Conventional", "Correction", "Data", "Distilled",
-    "Evaluate", "Explore", "Finetune", "Fit", "Forget", "Guard", "Label", "NoForget", "Ood", "Pretrain", "Recipe",
-    "Reference", "Scratch", "Section", "Select", "Stability", "TeacherBaseline", "Tracking",
+    "Evaluate", "Explore", "Finetune", "Fit", "Forget", "Guard", "Label", "NoForget", "Ood", "Pretrain", "Properties",
+    "Recipe", "Reference", "Scratch", "Section", "Select", "Stability", "TeacherBaseline", "Tracking",
 ]  # fmt: skip
 
 
@@ -105,140 +106,6 @@ class Data(Section):
         if self.valid_split != "random" and not self.split_keys:
             raise ValueError(f"valid_split {self.valid_split} needs split_keys, such as [start]")
         return self
-
-
-class Guard(Section):
-    """When a replica is stopped. The frames from before are kept."""
-
-    check_every: PositiveInt = 5
-    """MD steps between checks of distances, temperature and energy; forces are looked at after every step."""
-
-    max_force_eV_per_A: PositiveFloat = 60.0
-    """Largest force on one atom."""
-
-    min_distance_factor: PositiveFloat = 0.5
-    """Closest approach of two atoms in units of the sum of their covalent radii."""
-
-    max_temperature_factor: PositiveFloat = 5.0
-    """Largest kinetic temperature in units of the hotter of thermostat and start."""
-
-    max_energy_rise_eV_per_atom: PositiveFloat = 5.0
-    """Largest change of potential energy per atom since the start, either way."""
-
-
-class Explore(Section):
-    """MD that walks to new frames."""
-
-    starts: Path
-    """Structures where MD begins."""
-
-    ensemble: Literal["nvt_langevin", "nvt_bussi", "nve"] = "nvt_langevin"
-    """Langevin and NVE run stacked in one batch; Bussi (stochastic velocity rescaling) one replica at a time."""
-
-    temperatures_K: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (300.0, 900.0)
-    """Each start is run at each temperature. Hotter than the use you have in mind covers more."""
-
-    initial_temperature_factor: PositiveFloat = 1.5
-    """Velocities start at this times the temperature; about half of it turns into potential energy."""
-
-    rattle_A: NonNegativeFloat = 0.0
-    """Standard deviation of random displacements of a replica's start, each component, Angstrom. With `replicas` above
-    1 the first of each start and temperature begins undisturbed."""
-
-    kick_fraction: Share = 0.0
-    """Share of atoms that are kicked to another place before a replica starts: adsorbates leave their sites, vacancies
-    form. MD alone seldom crosses such barriers in picoseconds. 0.1 to 0.2 leaves most of the structure whole."""
-
-    kick_A: PositiveFloat = 2.0
-    """Longest kick, Angstrom."""
-
-    timestep_fs: PositiveFloat = 1.0
-    """MD time step, fs. 1 for heavy atoms, 0.5 with hydrogen."""
-
-    n_steps: PositiveInt = 1000
-    """MD steps of a replica."""
-
-    frame_every: PositiveInt = 20
-    """MD steps between kept frames; closer frames are too alike to teach anything new."""
-
-    replicas: PositiveInt = 1
-    """Replicas for each start and temperature, with different velocities."""
-
-    friction_per_fs: PositiveFloat = 0.01
-    """Langevin friction, 1/fs (0.01 is 10/ps). For Bussi its inverse is the time constant."""
-
-    max_batch_replicas: PositiveInt = 32
-    """Replicas evaluated together. More is faster until memory or the last replica limits."""
-
-    guard: Guard = Guard()
-    """When a replica is stopped."""
-
-    def disturbs(self, copy: int) -> bool:
-        """Whether the start of the `copy`-th replica is rattled or kicked."""
-        return (self.rattle_A > 0 or self.kick_fraction > 0) and (copy > 0 or self.replicas == 1)
-
-    @model_validator(mode="after")
-    def _some_frames(self) -> Explore:
-        if self.frame_every > self.n_steps:
-            raise ValueError("frame_every is larger than n_steps, so no frame would be kept")
-        return self
-
-
-class Stability(Section):
-    """Langevin MD of every compared model, from the same starts with the same random numbers."""
-
-    starts: Path | None = None
-    """Structures where MD begins; null: those of `explore`."""
-
-    temperatures_K: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (300.0, 900.0, 1500.0)
-    """Each start is run at each temperature. Models that agree on test frames differ first at the highest."""
-
-    time_ps: PositiveFloat = 5.0
-    """Length of each run, ps."""
-
-    timestep_fs: PositiveFloat = 1.0
-    """MD time step, fs."""
-
-    replicas: PositiveInt = 1
-    """Runs for each start and temperature, with different velocities."""
-
-    friction_per_fs: PositiveFloat = 0.01
-    """Langevin friction, 1/fs."""
-
-    initial_temperature_factor: PositiveFloat = 1.0
-    """Velocities start at this times the temperature."""
-
-    guard: Guard = Guard()
-    """A run that it stops has not ended sanely; nor has one in which the model fails."""
-
-    every_iteration: bool = False
-    """true: the student of each iteration too, not only the one that is exported."""
-
-    @model_validator(mode="after")
-    def _some_steps(self) -> Stability:
-        if round(self.time_ps * 1000 / self.timestep_fs) < 1:
-            raise ValueError("time_ps is shorter than timestep_fs, so no step would be taken")
-        return self
-
-
-class Evaluate(Section):
-    """How models are measured."""
-
-    batch_size: PositiveInt = 32
-    """Frames evaluated at once."""
-
-    speed_start: NonNegativeInt | str = 0
-    """Start whose supercell is used to time an MD step: its index or its `name`."""
-
-    speed_supercell: tuple[PositiveInt, PositiveInt, PositiveInt] = (3, 3, 1)
-    """Repeats along the cell vectors; about 100 atoms tell more than a small cell."""
-
-    speed_steps: PositiveInt = 20
-    """MD steps a model is timed for, models in turn; the median is reported."""
-
-    stability: Stability | None = None
-    """MD that tells whether each model stays physical, which errors on test frames do not; null: none.
-    `ipip-mace check` estimates its cost."""
 
 
 class Tracking(Section):

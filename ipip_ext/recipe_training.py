@@ -130,6 +130,10 @@ class Pretrain(Fit):
 
     epochs: PositiveInt = 25
     """Most passes over the pool."""
+    batch_size: PositiveInt = 5
+    """Frames in a step. Small batches and large steps go further in a short training (docs/results.md)."""
+    lr: PositiveFloat = 0.02
+    """Peak learning rate (AdamW with amsgrad); with large batches or models 0.01 is the safer one."""
     energy_weight: NonNegativeFloat = 0.0
     """0 by default: teacher and task keep energies on different zeros, forces have none."""
     source_weights: dict[str, NonNegativeFloat] = Field(default_factory=dict)

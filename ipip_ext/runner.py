@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from ipip_ext import background, loop, preflight, provenance
+from ipip_ext import background, disk, lock, loop, preflight, provenance, signals
 from ipip_ext.console import Console, LogFile
 from ipip_ext.errors import WorkspaceError, did_you_mean
 from ipip_ext.events import Event, EventBus, JsonLines
@@ -23,6 +23,7 @@ from ipip_ext.workspace import Done, Unfinished, Workspace
 
 Check = Callable[[Recipe], object]
 
+_PART = ".part"
 RECIPE, EVENTS, LOG, TABLE = "recipe.yaml", "events.jsonl", "log.txt", "compare.csv"
 
 _FIRST_STAGE = {
@@ -44,17 +45,36 @@ def run(
     """Run `recipe` in `folder`, or go on where it stands; return the report stage.
 
     redo: name of a stage from which to start over. siblings: see Workspace. tags: for the run's MLflow run.
-    Raises UserError before anything is written if recipe, data, teacher or folder are not in order.
+    Raises UserError before anything is written if recipe, data, teacher or folder are not in order, or if another
+    process is at work in the folder.
     """
     recipe = verify(recipe, folder, redo, check)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+    with lock.held(folder):
+        refuse_other(recipe, folder, redo)  # whoever had the lock since may have made another run of it
+        try:
+            return _run(recipe, folder, redo, quiet=quiet, siblings=siblings, tags=tags)
+        except Exception as error:
+            if why := disk.trouble(error):
+                raise WorkspaceError(
+                    f"{folder}: can't be written ({why}); all finished stages are intact. Mend that, and the same"
+                    " command goes on from there."
+                ) from error
+            raise
+
+
+def _run(
+    recipe: Recipe, folder: Path, redo: str | None, *, quiet: bool, siblings: tuple[Path, ...],
+    tags: Mapping[str, str] | None,
+) -> Done:  # fmt: skip
+    try:
         _write(folder / RECIPE, dump_recipe(recipe))
     except OSError as error:
-        raise WorkspaceError(
-            f"{folder}: can't be written ({error.strerror}); use --workdir for another place."
-        ) from None
-    bus = EventBus([JsonLines(folder / EVENTS), LogFile(folder / LOG)])
+        raise _unwritable(folder, error) from None
+    bus = EventBus([signals.at_safe_points, JsonLines(folder / EVENTS), LogFile(folder / LOG)])
     if not quiet:
         bus.sinks.append(Console())
     if recipe.tracking.enabled:
@@ -83,6 +103,8 @@ def verify(recipe: Recipe, folder: Path, redo: str | None = None, check: Check =
     Raises UserError if recipe, data, teacher or folder are not in order.
     """
     recipe = on_this_machine(recipe)
+    if folder.is_dir():
+        lock.refuse_if_held(folder)
     refuse_other(recipe, folder, redo)
     if not (folder / "prepare").exists() or redo == "prepare":
         check(recipe)
@@ -119,7 +141,7 @@ def refuse_other(recipe: Recipe, folder: Path, redo: str | None) -> None:
         raise WorkspaceError(f"--redo {redo}: no such stage.{did_you_mean(stage, loop.STAGES)}")
     if folder.exists() and not folder.is_dir():
         raise WorkspaceError(f"{folder}: is a file; name a folder with --workdir.")
-    if not folder.exists() or not any(folder.iterdir()):
+    if is_untouched(folder):
         return
     if redo is not None and "/" in redo and not any((folder / name).exists() for name in (redo, f"{redo}.part")):
         raise WorkspaceError(f"--redo {redo}: {folder} holds no such stage; `ipip-mace status {folder}` lists them.")
@@ -130,6 +152,13 @@ def refuse_other(recipe: Recipe, folder: Path, redo: str | None) -> None:
                 f"{folder}: belongs to another recipe: {key} is {old!r} there and {new!r} here;"
                 f" give the recipe another name, use --workdir, or start over with --redo {stage}."
             )
+
+
+def is_untouched(folder: Path) -> bool:
+    """Return whether `folder` is not there, empty, or holds only what a run leaves that was killed at its outset."""
+    return not folder.exists() or all(
+        lock.is_ours(path.name) or path.name == RECIPE + _PART for path in folder.iterdir()
+    )
 
 
 def changes(recipe: Recipe, folder: Path) -> list[tuple[str, Any, Any]]:
@@ -172,7 +201,7 @@ def _publish(folder: Path, done: Done, bus: EventBus) -> None:
     """Put table and plots where people look, and say which files belong to the run."""
     names = [output["file"] for output in done.record["outputs"].values()]
     for name in names:
-        part = folder / (name + ".part")
+        part = folder / (name + _PART)
         shutil.copyfile(done.folder / name, part)
         os.replace(part, folder / name)
     for name in (RECIPE, *names, "model"):
@@ -180,7 +209,11 @@ def _publish(folder: Path, done: Done, bus: EventBus) -> None:
     bus.emit(Event("run", "finished"))
 
 
+def _unwritable(folder: Path, error: OSError) -> WorkspaceError:
+    return WorkspaceError(f"{folder}: can't be written ({error.strerror}); use --workdir for another place.")
+
+
 def _write(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
+    part = path.with_name(path.name + _PART)
     part.write_text(text, encoding="utf-8")
     os.replace(part, path)

@@ -1,8 +1,10 @@
-"""What `background` starts: `python -m ipip_ext.second_process RUN_FOLDER RECIPE_FOLDER`."""
+"""What `background` starts: `python -m ipip_ext.second_process RUN_FOLDER RECIPE_FOLDER PARENT`."""
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -14,11 +16,17 @@ from ipip_ext.recipe import Scratch
 from ipip_ext.recipe_file import load_recipe
 from ipip_ext.workspace import Workspace
 
+_PR_SET_PDEATHSIG = 1
 
-def main(folder: Path, home: Path) -> None:
-    """Train the from-scratch baseline of the run in `folder`, whose data are prepared."""
+
+def main(folder: Path, home: Path, parent: int) -> None:
+    """Train the from-scratch baseline of the run in `folder`, whose data are prepared.
+
+    parent: id of the process that holds the folder's lock; this one writes there only while that one lives.
+    """
+    _end_with(parent)
     recipe = runner.on_this_machine(load_recipe(folder / runner.RECIPE))
-    bus = EventBus([_Orphaned(os.getppid()), JsonLines(folder / runner.EVENTS), LogFile(folder / runner.LOG)])
+    bus = EventBus([_Orphaned(parent), JsonLines(folder / runner.EVENTS), LogFile(folder / runner.LOG)])
     work = Workspace(folder, bus, recipe.seed, recipe.device, home=home)
     data = loop.prepare_data(recipe, work)
     for baseline in recipe.baselines:
@@ -26,8 +34,16 @@ def main(folder: Path, home: Path) -> None:
             train_scratch(recipe, work, baseline, data.e0s_eV, {"train": data.train, "valid": data.valid})
 
 
+def _end_with(parent: int) -> None:
+    """Have the kernel end this process with its parent, so that a resumed run meets no rival."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
 class _Orphaned:
-    """A sink that ends this process when the first one is gone, so that a resumed run meets no rival."""
+    """A sink that ends this process when the first one is gone, where the kernel doesn't."""
 
     def __init__(self, parent: int) -> None:
         self.parent = parent
@@ -38,4 +54,4 @@ class _Orphaned:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))

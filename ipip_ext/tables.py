@@ -1,8 +1,25 @@
-"""Tables as text."""
+"""Tables as text and as files."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells as text, the first line being the head, and what is said below them. left: columns that are set left."""
+
+    lines: Sequence[Sequence[str]]
+    notes: Sequence[str] = ()
+    left: int = 1
+
+    def __str__(self) -> str:
+        return "\n".join([aligned(self.lines, self.left), *self.notes])
 
 
 def aligned(lines: Sequence[Sequence[str]], left: int) -> str:
@@ -16,3 +33,46 @@ def aligned(lines: Sequence[Sequence[str]], left: int) -> str:
         for line in lines
     ]
     return "\n".join([text[0], "-" * max(map(len, text)), *text[1:]])
+
+
+def latex(lines: Sequence[Sequence[str]], left: int, notes: Sequence[str] = ()) -> str:
+    """Return the lines as a tabular with the rules of booktabs, `left` columns set left; notes become comments."""
+    n_columns = len(lines[0])
+    body = [" & ".join(_tex(cell, is_name=i < left) for i, cell in enumerate(line)) + r" \\" for line in lines]
+    return "\n".join(
+        [
+            r"% \usepackage{booktabs}",
+            *(f"% {' '.join(note.split())}" for note in notes),
+            rf"\begin{{tabular}}{{{'l' * left}{'r' * (n_columns - left)}}}",
+            r"\toprule",
+            body[0],
+            r"\midrule",
+            *body[1:],
+            r"\bottomrule",
+            r"\end{tabular}",
+        ]
+    )
+
+
+_TEX = {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
+    ">": r"\textgreater{}", "|": r"\textbar{}", "Å": r"\AA{}", **{sign: rf"\{sign}" for sign in "&%$#_{}"},
+}  # fmt: skip
+
+
+def _tex(cell: str, *, is_name: bool) -> str:
+    """Return a cell as TeX shows it; a dash for what is not there, and between the ends of an interval."""
+    said = "".join(_TEX.get(sign, sign) for sign in " ".join(cell.split()))
+    if is_name:
+        return said
+    return "--" if said == "-" else re.sub(r"(?<=\d)-(?=\d)", "--", said.replace(" +- ", r" $\pm$ "))
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], header: Sequence[str] | None = None) -> None:
+    """Write rows under `header`, or under all keys that any row has; without either an empty file."""
+    names = header or list(dict.fromkeys(key for row in rows for key in row))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        if names:
+            writer = csv.DictWriter(file, names)
+            writer.writeheader()
+            writer.writerows(rows)

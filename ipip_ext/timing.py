@@ -20,8 +20,11 @@ _NOTES = {
 }
 _SECOND_PROCESS = "scratch"
 """The only kind of stage that a second process computes."""
-_SUMMARY = "report"
+SUMMARY = "report"
 """Left out, because it holds the table itself."""
+
+_PSEUDO, _BOUGHT = {"explore": "n_frames", "label": "n_new"}, {"ask": "n_labelled"}
+"""By kind of stage, the value that counts its new labels."""
 
 
 def finished(folder: Path) -> list[Path]:
@@ -42,7 +45,7 @@ def times(folder: Path) -> list[dict[str, Any]]:
     seconds: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
     for stage in finished(folder):
         name = stage.relative_to(folder).as_posix()
-        if stage.name != _SUMMARY:
+        if stage.name != SUMMARY:
             wall_s = float(read_record(stage, name).get("wall_s", 0.0))
             seconds[stage.name, how.get(name, HERE)].append(wall_s)
     total = sum(sum(some) for (_, way), some in seconds.items() if way == HERE)
@@ -87,3 +90,63 @@ def _how(folder: Path) -> dict[str, str]:
         elif event.kind == "stage" and event.name == "borrowed":
             how[event.stage] = BORROWED
     return how
+
+
+def training_costs(folder: Path, evaluations: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """Return what each model of a run cost, from records alone; nothing of one that came as it is.
+
+    evaluations: by name of a model the record of its evaluation, which says what was evaluated.
+    training_wall_s: wall time of all stages whose outputs went into it, each once, wherever it was computed.
+    n_pseudo_labels: frames labelled without the reference on the way. n_reference_labels: frames whose reference
+    labels training, validation or a correction of the teacher saw, bought ones too; zeros of energies don't count.
+    """
+    records = {path: read_record(path, path.relative_to(folder).as_posix()) for path in finished(folder)}
+    maker: dict[str, Path] = {}
+    for path, record in records.items():
+        for output in record["outputs"].values():
+            maker.setdefault(f"sha256:{output['sha256']}", path)  # the first that made it; later ones copied
+    found = {}
+    for name, evaluated in evaluations.items():
+        used = _ancestors(evaluated["fingerprint"]["inputs"]["model"], maker, records)
+        if used:
+            found[name] = {
+                "training_wall_s": round(sum(float(record.get("wall_s", 0.0)) for record in used), 3),
+                "n_pseudo_labels": sum(_count(record, _PSEUDO) for record in used),
+                "n_reference_labels": sum(_n_reference(record, used) for record in used),
+            }
+    return found
+
+
+def _ancestors(
+    made_of: Any, maker: Mapping[str, Path], records: Mapping[Path, Mapping[str, Any]]
+) -> list[Mapping[str, Any]]:
+    """Return the records of the stages that `made_of` goes back to."""
+    found: set[Path] = set()
+    left = _hashes(made_of)
+    while left:
+        path = maker.get(left.pop())
+        if path is not None and path not in found:
+            found.add(path)
+            left += _hashes(records[path]["fingerprint"]["inputs"])
+    return [record for path, record in records.items() if path in found]
+
+
+def _hashes(value: Any) -> list[str]:
+    if isinstance(value, Mapping):
+        return [found for inner in value.values() for found in _hashes(inner)]
+    if isinstance(value, list | tuple):
+        return [found for inner in value for found in _hashes(inner)]
+    return [value] if isinstance(value, str) and value.startswith("sha256:") else []
+
+
+def _count(record: Mapping[str, Any], names: Mapping[str, str]) -> int:
+    kind = str(record["stage"]).rsplit("/", 1)[-1]
+    return int(record["values"][names[kind]]) if kind in names else 0
+
+
+def _n_reference(record: Mapping[str, Any], used: Sequence[Mapping[str, Any]]) -> int:
+    """Return how many reference labels of a stage the stages of a lineage saw."""
+    seen = {found for other in used for found in _hashes(other["fingerprint"]["inputs"])}
+    prepared = {f"n_{key}": f"sha256:{output['sha256']}" for key, output in record["outputs"].items()}
+    counted = [name for name in ("n_train", "n_valid") if name in record["values"] and prepared.get(name) in seen]
+    return sum(int(record["values"][name]) for name in counted) + _count(record, _BOUGHT)

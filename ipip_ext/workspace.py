@@ -43,6 +43,8 @@ class Context:
     bus: EventBus
     home: Path = Path()
     """Folder of the recipe, where factories of `python:` calculators are looked for."""
+    root: Path | None = None
+    """The run folder; nothing in it but inputs may decide what a stage makes."""
 
     def metric(self, name: str, value: float, step: int | None = None) -> None:
         """Say a number; the unit is part of the name."""
@@ -150,7 +152,7 @@ class Workspace:
     def _reuse(self, name: str, folder: Path, wanted: dict[str, Any]) -> Done:
         record = read_record(folder, name)
         _refuse_if_other(folder, record["fingerprint"], wanted)
-        for output in _damaged(folder, record):
+        for output in damaged(folder, record):
             raise WorkspaceError(
                 f"{folder / record['outputs'][output]['file']}: output {output} is missing or was changed;"
                 f" start over with --redo {name}."
@@ -180,7 +182,7 @@ class Workspace:
         name = wanted["stage"]
         self.bus.emit(Event("stage", "started", stage=name))
         start = time.monotonic()
-        context = Context(part, name, wanted["seed"], self.device, self.bus, self.home)
+        context = Context(part, name, wanted["seed"], self.device, self.bus, self.home, self.root)
         given = (params,) if params is not None else ()
         results = stage(context, *given, **inputs)
         record = _record(wanted, part, results, time.monotonic() - start)
@@ -192,19 +194,31 @@ class Workspace:
 
 
 def read_record(folder: Path, name: str) -> dict[str, Any]:
-    """Return the record of the finished stage `name`. Raises WorkspaceError if it is missing or broken."""
-    path = folder / RECORD
+    """Return the record of the finished stage `name`.
+
+    Raises WorkspaceError if it is missing or broken, or names files outside of its folder.
+    """
+    path, outside = folder / RECORD, ""
     try:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         missing = {"stage", "fingerprint", "outputs", "values"} - set(record)
-    except (OSError, ValueError, TypeError):
+        if not missing:
+            names = [entry["file"] for entry in record["outputs"].values()]
+            outside = next((name for name in names if not _is_inside(folder, name)), "")
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         missing = {"readable JSON"}
     if missing:
         raise WorkspaceError(f"{path}: is corrupt (no {', '.join(sorted(missing))}); start over with --redo {name}.")
+    if outside:
+        raise WorkspaceError(f"{path}: names {outside}, outside of its folder; start over with --redo {name}.")
     return record
 
 
-def _damaged(folder: Path, record: Mapping[str, Any]) -> Iterator[str]:
+def _is_inside(folder: Path, name: str) -> bool:
+    return (folder / name).resolve().is_relative_to(folder.resolve())
+
+
+def damaged(folder: Path, record: Mapping[str, Any]) -> Iterator[str]:
     """Yield the outputs that are missing or not what the record says."""
     for output, entry in record["outputs"].items():
         path = folder / entry["file"]
@@ -221,7 +235,7 @@ def _is_intact(folder: Path, wanted: Mapping[str, Any]) -> bool:
         return (
             record.get("versions") == provenance.versions()
             and not _differences(record["fingerprint"], wanted)
-            and next(_damaged(folder, record), None) is None
+            and next(damaged(folder, record), None) is None
         )
     except (WorkspaceError, OSError, TypeError, KeyError):
         return False

@@ -111,7 +111,7 @@ def finished(tmp_path, finished_run, monkeypatch) -> Path:
         ("explore__temperatures_K", 600, ("explore.temperatures_K", "not 600")),
         ("explore__temperatures_K", [600, -1], ("explore.temperatures_K.1", "greater than 0")),
         ("explore__frame_every", 50, ("explore", "frame_every is larger than n_steps")),
-        ("explore__ensemble", "npt", ("explore.ensemble", "'nvt_langevin'", "not 'npt'")),
+        ("explore__ensemble", "nph", ("explore.ensemble", "'nvt_langevin'", "not 'nph'")),
         ("student__backend", "nequip", ("student.backend", "nequip is unknown", "mace")),
         ("student__hidden_irreps", "4x0e+8x1o", ("student: hidden_irreps", "same number of channels")),
         ("student", [1], ("student", "must be a section")),

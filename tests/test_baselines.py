@@ -11,7 +11,6 @@ import ase.io
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import bulk
 from ase.calculators.lj import LennardJones
 from click.testing import CliRunner
 from conftest import cell, label, write_recipe
@@ -24,7 +23,8 @@ from ipip_ext.errors import CalculatorError, UserError
 from ipip_ext.events import Event, EventBus, read_events
 from ipip_ext.potential import FrameFailed, Prediction
 from ipip_ext.recipe_file import load_recipe
-from ipip_ext.stages.evaluate import errors_on, evaluate, split_for
+from ipip_ext.stages.evaluate import evaluate, split_for
+from ipip_ext.stages.report_tables import COSTS
 from ipip_ext.tracking_store import translate
 from ipip_ext.workspace import Workspace
 
@@ -114,7 +114,7 @@ def test_every_baseline_has_every_split_and_says_so_as_a_baseline(folder):
     assert {e.name: e.data["stage"] for e in said} == {
         name: f"baseline-{name.split(' ')[0]}" for name in names
     }  # fmt: skip
-    keys = {tuple(sorted(e.data["metrics"].keys() - {"n_parameters"})) for e in said}
+    keys = {tuple(sorted(e.data["metrics"].keys() - {"n_parameters", *COSTS})) for e in said}
     assert len(keys) == 1  # the same names for all
 
 
@@ -222,26 +222,6 @@ def test_an_edited_potential_is_another_baseline(grown):
             runner.verify(load_recipe(folder / "recipe.yaml"), folder / "run")
     finally:
         (folder / "mine.eam").write_text(text)
-
-
-def test_errors_of_some_frames_follow_from_those_of_each(tmp_path):
-    rng = np.random.default_rng(0)
-    sizes = [bulk("Cu"), bulk("Cu", cubic=True), bulk("Cu", cubic=True) * (1, 1, 2)]
-    frames, said, rows = [], [], []
-    for i, atoms in enumerate(sizes):
-        atoms.rattle(0.1, seed=i)
-        frames.append(label(atoms))
-        said.append(Prediction(rng.normal(), rng.normal(size=(len(atoms), 3))))
-        errors = metrics.errors(frames[-1:], said[-1:])
-        rows.append({"frame_id": f"f{i}", "n_atoms": len(atoms)} | {k: f"{v:.6g}" for k, v in errors.items()})
-    with (tmp_path / "per_frame.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
-    for picked in ((0, 2), (1,), (0, 1, 2)):
-        found = errors_on(tmp_path / "per_frame.csv", {f"f{i}" for i in picked})
-        assert found == pytest.approx(metrics.errors([frames[i] for i in picked], [said[i] for i in picked]), rel=1e-5)
-    assert errors_on(tmp_path / "per_frame.csv", {"f0", "elsewhere"}) is None
 
 
 # ---------------------------------------------------------------- mistakes

@@ -125,10 +125,15 @@ def test_status(finished):
     assert cli("compare", RUN).startswith(f"{RUN}\n{TABLE_HEAD}")
 
 
-def test_compare_shows_each_run(finished):
-    shutil.copytree(RUN, "runs/other")
+def test_compare_shows_a_run_as_it_is_and_several_in_one_table(finished):
     table = (RUN / "compare.txt").read_text()
-    assert cli("compare", RUN, "runs/other") == f"{RUN}\n{table}\nruns/other\n{table}\n"
+    assert cli("compare", RUN) == cli("compare", RUN, RUN) == f"{RUN}\n{table}\n"
+    shutil.copytree(RUN, "runs/other")
+    head, _, *lines = cli("compare", RUN, "runs/other").splitlines()
+    assert head.split()[:3] == ["run", "model", "test"]
+    own = next(line for line in table.splitlines() if line.startswith("ipip ")).split()
+    assert [line.split() for line in lines if " ipip " in line] == [["tiny", *own], ["other", *own]]
+    assert "Test frames: the same file in all runs" in "\n".join(lines)
 
 
 def test_evaluate_agrees_with_a_hand_computation(finished):

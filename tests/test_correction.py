@@ -20,6 +20,7 @@ from conftest import write_recipe
 from ipip_ext import frames as fr
 from ipip_ext.calculators import AsePotential
 from ipip_ext.cli import main
+from ipip_ext.compute import compute_each
 from ipip_ext.correction import FORMS, Basis, CorrectedPotential, Reach, TeacherCorrection
 from ipip_ext.correction_basis import angular, pair, radial
 from ipip_ext.correction_fit import Trial, _Ridge, choose, fit, groups
@@ -45,6 +46,16 @@ def alloy(seed: int, n_al: int = 1) -> Atoms:
 
 def alloys() -> list[Atoms]:
     return [alloy(10 * seed + n_al, n_al) for seed in range(8) for n_al in range(4)]
+
+
+class Counting(EMT):
+    """EMT that counts its calls."""
+
+    calls = 0
+
+    def calculate(self, *args: object, **kwargs: object) -> None:
+        self.calls += 1
+        super().calculate(*args, **kwargs)
 
 
 def basis(**changes: object) -> Basis:
@@ -89,6 +100,21 @@ def test_corrected_forces_are_those_of_the_corrected_energy(form, atoms):
         assert here.forces_eV_per_A[atom, axis] == pytest.approx(-(up - down) / (2 * step), abs=1e-5)
     assert np.allclose(here.forces_eV_per_A.sum(axis=0), 0, atol=1e-9)
     assert not np.allclose(here.forces_eV_per_A, TEACHER.compute([atoms])[0].forces_eV_per_A, atol=1e-3)
+
+
+def test_a_frame_that_the_teacher_fails_on_costs_itself_alone():
+    frames, emt = alloys()[:4], Counting()
+    frames[1].symbols[:] = "Mo"  # unknown to EMT
+    corrected = CorrectedPotential(AsePotential(emt, "emt"), correction("pair"))
+    found, why = compute_each(corrected, frames)
+    assert list(why) == [1]
+    assert "Mo" in why[1]
+    assert np.isnan(found[1].energy_eV)
+    assert emt.calls == len(frames)
+    for index in (0, 2, 3):
+        (alone,) = corrected.compute([frames[index]])
+        assert found[index].energy_eV == alone.energy_eV
+        np.testing.assert_array_equal(found[index].forces_eV_per_A, alone.forces_eV_per_A)
 
 
 @pytest.mark.parametrize("columns", [lambda a: pair(a, ("Al", "Cu"), 5.0, 6), lambda a: angular(a, 5.0, 3, 4)])

@@ -18,7 +18,7 @@ from ipip_ext.schema import Section
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes").rglob("*.yaml")), ids=lambda path: path.stem)
 def test_shipped_recipes_load_and_round_trip(path, tmp_path):
     recipe = load_recipe(path)
     assert recipe.data.train.is_file()

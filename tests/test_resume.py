@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -33,13 +34,13 @@ def run_to_the_end(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def kill_when(folder: Path, wanted: str) -> None:
-    """Start the run, and kill it without warning as soon as a file matching `wanted` is there."""
+def kill_when(folder: Path, wanted: str, signum: int = signal.SIGKILL) -> None:
+    """Start the run, and end it by a signal as soon as a file matching `wanted` is there."""
     with subprocess.Popen(command(folder), cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         while not list((folder / "runs" / "tiny").glob(wanted)):
             assert process.poll() is None, f"the run ended before {wanted} was there"
             time.sleep(0.002)
-        os.kill(process.pid, signal.SIGKILL)
+        os.kill(process.pid, signum)
         process.wait()
 
 
@@ -56,6 +57,7 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(tmp_path, alloy_data):
 
     kill_when(killed, "iter-00/pretrain.part/fit/checkpoint.pt")
     assert not (killed / "runs/tiny/iter-00/pretrain").exists()
+    kill_when(killed, "iter-00/finetune.part/fit/checkpoint.pt", signal.SIGTERM)
     kill_when(killed, "iter-00/sample.part/md/*")
     assert not (killed / "runs/tiny/iter-00/sample").exists()
     status = subprocess.run(
@@ -75,3 +77,20 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(tmp_path, alloy_data):
     tables = [(folder / "runs/tiny/compare.csv").read_text().splitlines() for folder in (straight, killed)]
     errors = [[line.split(",")[:7] for line in table] for table in tables]  # the rest is timing
     assert errors[0] == errors[1]
+
+
+def test_disturbed_anywhere_it_ends_as_if_nothing_had_been(tmp_path):
+    """The short form of scripts/torture: a kill, a signal and an exception, each at a point of its own."""
+    command = [
+        sys.executable,
+        str(Path(__file__).with_name("torture.py")),
+        "--points",
+        "3",
+        "--keep",
+        str(tmp_path / "t"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["points_there"] > 300
+    assert found["points"] == found["resumed"] == found["equal"] == 3

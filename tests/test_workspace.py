@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import pytest
@@ -208,3 +209,19 @@ def test_seeds_differ_by_stage_and_agree_between_runs(tmp_path):
     assert seen[0] == seen[2]
     assert seen[1] == seen[3]
     assert seen[0] != seen[1]
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/hostname", "link"])
+def test_a_record_that_leads_out_of_its_folder_is_refused(tmp_path, stage, name):
+    """Its hash may be right: a run folder from someone else could have any file read, copied or published."""
+    (tmp_path / "secret").write_text("secret")
+    work(tmp_path).do(stage, Fit())
+    folder = tmp_path / "count"
+    (folder / "link").symlink_to(tmp_path / "secret")
+    record = json.loads((folder / "stage.json").read_text())
+    record["outputs"]["out"] = {"file": name, "sha256": hashlib.sha256(b"secret").hexdigest()}
+    (folder / "stage.json").write_text(json.dumps(record))
+    with pytest.raises(WorkspaceError, match=rf"names {name}, outside of its folder.*--redo count"):
+        work(tmp_path).do(stage, Fit())
+    assert work(tmp_path / "b", siblings=(tmp_path,)).do(stage, Fit()).answer == 42
+    assert stage.calls == 2

@@ -95,7 +95,7 @@ class Backend(ABC):
 
     @abstractmethod
     def potential(self, model: Model, device: str) -> Potential:
-        """Return `model` as a batched Potential."""
+        """Return `model` as a batched Potential; one that `HasSessions` makes MD cheaper."""
 
     @abstractmethod
     def calculator(self, model: Model, device: str) -> Calculator:

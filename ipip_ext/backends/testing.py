@@ -21,7 +21,7 @@ from ase.calculators.emt import EMT
 from ipip_ext import frames as fr
 from ipip_ext.backends.base import Backend, FitData, FitHooks, Model
 from ipip_ext.errors import ModelFileError, RecipeError
-from ipip_ext.potential import Prediction
+from ipip_ext.potential import HasSessions, Prediction
 from ipip_ext.recipe import Fit
 from ipip_ext.schema import Section
 
@@ -130,6 +130,53 @@ class BackendConformance:
             alone = self.one(model, atoms)
             assert prediction.energy_eV == pytest.approx(alone.energy_eV, abs=1e-8)
             assert np.allclose(prediction.forces_eV_per_A, alone.forces_eV_per_A, atol=1e-8)
+
+    def test_a_session_equals_computing_anew_and_remembers_nothing(self, model: Model) -> None:
+        potential, frames = self.sessions(model), [alloy(1), alloy(2, repeat=2), alloy(3)]
+        frames[2].pbc = (True, True, False)
+        session, rng = potential.session(frames), np.random.default_rng(0)
+        positions = np.concatenate([atoms.positions for atoms in frames])
+        for step in range(25):
+            positions = positions + rng.normal(0, 0.05, positions.shape)
+            for atoms, own in zip(frames, np.split(positions, [4, 36]), strict=True):
+                atoms.positions[:] = own
+            energies, forces, failures = session.compute(positions)
+            expected = potential.compute(frames)
+            assert failures == {}
+            assert np.allclose(energies, [p.energy_eV for p in expected], rtol=0, atol=1e-9)
+            assert np.allclose(forces, np.concatenate([p.forces_eV_per_A for p in expected]), rtol=0, atol=1e-9)
+            if step % 6 == 5:
+                fresh = potential.session(frames).compute(positions)
+                assert np.array_equal(energies, fresh[0])
+                assert np.array_equal(forces, fresh[1])
+
+    def test_a_frame_that_fails_in_a_session_costs_no_other(self, model: Model) -> None:
+        frames = [alloy(seed) for seed in range(4)]
+        frames[1].symbols[0] = "Xe"
+        potential = self.sessions(model)
+        session, good = potential.session(frames), [0, 2, 3]
+        positions = np.concatenate([atoms.positions for atoms in frames])
+        wild = positions.copy()
+        wild[13, 1] = np.nan
+        expected = potential.compute([frames[i] for i in good])
+        for given, lost in ((wild, [1, 3]), (positions, [1]), (wild, [1, 3]), (positions, [1])):
+            energies, forces, failures = session.compute(given)
+            assert sorted(failures) == lost
+            assert "Xe" in failures[1]
+            for index, prediction in zip(good, expected, strict=True):
+                if index not in lost:
+                    assert energies[index] == pytest.approx(prediction.energy_eV, abs=1e-9)
+                    own = forces[4 * index : 4 * index + 4]
+                    assert np.allclose(own, prediction.forces_eV_per_A, rtol=0, atol=1e-9)
+            assert np.isnan(energies[lost]).all()
+            assert np.isnan(forces.reshape(4, 12)[lost]).all()
+
+    def sessions(self, model: Model) -> Any:
+        """Return the model as a potential with sessions; skips the test where the backend has none."""
+        potential = self.backend.potential(model, "cpu")
+        if not isinstance(potential, HasSessions):
+            pytest.skip("this backend has no sessions; MD asks its potential to compute")
+        return potential
 
     def test_the_calculator_agrees_with_the_potential(self, model: Model) -> None:
         atoms = alloy(4)

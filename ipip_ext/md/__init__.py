@@ -1,8 +1,19 @@
 """The dynamics. The only place where fs becomes ASE's time unit."""
 
-from ipip_ext.md.engine import MDResult, run
+from ipip_ext.md.engine import MDResult, run, simulate
 from ipip_ext.md.guard import Stop
 from ipip_ext.md.integrators import stepper
-from ipip_ext.md.replicas import Replica, plan_replicas
+from ipip_ext.md.replicas import Replica, check_starts, plan_replicas
+from ipip_ext.md.room import check_size
 
-__all__ = ["MDResult", "Replica", "Stop", "plan_replicas", "run", "stepper"]
+__all__ = [
+    "MDResult",
+    "Replica",
+    "Stop",
+    "check_size",
+    "check_starts",
+    "plan_replicas",
+    "run",
+    "simulate",
+    "stepper",
+]

@@ -8,10 +8,12 @@ written again. Nothing is pickled.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,48 +22,37 @@ import numpy as np
 
 from ipip_ext.errors import WorkspaceError
 from ipip_ext.md.guard import Stop
+from ipip_ext.md.kept import Kept, bytes_of, flat, unflat
 from ipip_ext.md.replicas import Replica
-from ipip_ext.potential import Array
-from ipip_ext.recipe import Explore
+from ipip_ext.md.room import check_write
+from ipip_ext.md.walkers import Walker, pack, unpack
+from ipip_ext.recipe_walk import Explore
 
 STATE, PLAN = "state.npz", "plan.json"
 
-
-@dataclass(frozen=True)
-class Kept:
-    """A kept frame. replica: index within the chunk. positions A, forces eV/A: (n_atoms, 3)."""
-
-    replica: int
-    md_step: int
-    energy_eV: float
-    positions: Array
-    forces: Array
+READ_AT_ONCE_BYTES = 200_000_000
+"""Frames held while they are put in order; more of them are read in several turns."""
 
 
 @dataclass
 class State:
-    """Where a chunk stands.
+    """Where MD stands. entered: replicas that have begun, in the order of the queue."""
 
-    alive: indices of the replicas still walking. arrays: positions, momenta, forces (n_rows, 3);
-    energies_eV, reference_energies_eV (n_alive,). rng: generator states of those alive.
-    """
-
-    md_step: int
-    alive: list[int]
-    arrays: dict[str, Array]
-    rng: list[dict[str, Any]]
+    entered: int
+    walkers: list[Walker]
     stops: list[Stop]
-    segments: int = 0
 
 
 @dataclass
 class Store:
-    """The folder of one chunk. natoms: of each replica of the chunk."""
+    """The folder of MD. replicas: all of the plan. pending: frames that wait for the next commit."""
 
     folder: Path
-    natoms: Sequence[int]
+    replicas: Sequence[Replica]
     segments: int = 0
+    written_bytes: int = 0
     pending: list[Kept] = field(default_factory=list)
+    pending_bytes: int = 0
 
     def load(self) -> State | None:
         """Return the last committed state, or None. Raises WorkspaceError if it is broken."""
@@ -70,34 +61,61 @@ class Store:
             return None
         arrays = _read(path)
         told = json.loads(str(arrays.pop("told")))
-        told["stops"] = [Stop(**stop) for stop in told["stops"]]
-        self.segments = int(told["segments"])
-        return State(arrays=arrays, **told)
+        self.segments, self.written_bytes = told["segments"], told["written_bytes"]
+        stops = [Stop(**{**stop, "frame_ids": tuple(stop["frame_ids"])}) for stop in told["stops"]]
+        return State(told["entered"], unpack(told["walkers"], arrays, self.replicas), stops)
+
+    def keep(self, kept: Kept) -> None:
+        """Take a frame for the next commit."""
+        self.pending.append(kept)
+        self.pending_bytes += bytes_of(len(kept.positions))
 
     def commit(self, state: State) -> None:
-        """Write the pending frames and then `state`."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Write the pending frames and then `state`. Raises WorkspaceError if that would fill the disk."""
+        walkers, arrays = pack(state.walkers)
+        check_write(self.folder, self.pending_bytes + sum(values.nbytes for values in arrays.values()))
         if self.pending:
-            _write(self._segment(self.segments), _flat(self.pending))
+            _write(self._segment(self.segments), flat(self.pending))
             self.segments += 1
-            self.pending = []
-        state.segments = self.segments
-        told = {key: value for key, value in vars(state).items() if key != "arrays"}
-        told["stops"] = [asdict(stop) for stop in state.stops]
-        _write(self.folder / STATE, {**state.arrays, "told": np.array(json.dumps(told))})
+            self.written_bytes += self.pending_bytes
+            self.pending, self.pending_bytes = [], 0
+        told = {
+            "entered": state.entered,
+            "walkers": walkers,
+            "stops": [asdict(stop) for stop in state.stops],
+            "segments": self.segments,
+            "written_bytes": self.written_bytes,
+        }
+        _write(self.folder / STATE, {**arrays, "told": np.array(json.dumps(told))})
+
+    def counts(self) -> Counter[int]:
+        """Return how many frames are committed of each replica, by its number."""
+        return Counter(int(n) for i in range(self.segments) for n in _read(self._segment(i), only="replica")["replica"])
 
     def frames(self) -> Iterator[Kept]:
-        """Yield every committed frame. Raises WorkspaceError if a segment is broken."""
-        for number in range(self.segments):
-            data = _read(self._segment(number))
-            sizes = np.cumsum([self.natoms[int(replica)] for replica in data["replica"]])[:-1]
-            yield from (
-                Kept(int(replica), int(md_step), float(energy), positions, forces)
-                for replica, md_step, energy, positions, forces in zip(
-                    data["replica"], data["md_step"], data["energy_eV"],
-                    np.split(data["positions"], sizes), np.split(data["forces"], sizes), strict=True,
-                )
-            )  # fmt: skip
+        """Yield every committed frame, by replica's id and by step. Raises WorkspaceError if a segment is broken.
+
+        Segments hold frames as they came, so some replicas are picked out of all of them at a time.
+        """
+        counts = self.counts()
+        for group in self._groups(sorted(counts, key=lambda number: self.replicas[number].id), counts):
+            place = {number: index for index, number in enumerate(group)}
+            every = (kept for i in range(self.segments) for kept in unflat(_read(self._segment(i)), self.replicas))
+            own = [kept.copy() for kept in every if kept.replica in place]  # or each would hold its whole segment
+            yield from sorted(own, key=lambda kept: (place[kept.replica], kept.md_step))
+
+    def _groups(self, numbers: Sequence[int], counts: Mapping[int, int]) -> Iterator[list[int]]:
+        group: list[int] = []
+        size = 0
+        for number in numbers:
+            own = counts[number] * bytes_of(len(self.replicas[number].start))
+            if group and size + own > READ_AT_ONCE_BYTES:
+                yield group
+                group, size = [], 0
+            group.append(number)
+            size += own
+        if group:
+            yield group
 
     def _segment(self, number: int) -> Path:
         return self.folder / f"frames-{number:06d}.npz"
@@ -116,37 +134,25 @@ def claim(folder: Path, replicas: Sequence[Replica], settings: Explore, potentia
 
 
 def _fingerprint(replicas: Sequence[Replica], settings: Explore, potential: str) -> str:
-    plain = settings.model_dump(mode="json", exclude={"starts"})
+    plain = settings.model_dump(mode="json", exclude={"starts", "max_trajectory_GB"})
     digest = hashlib.sha256(json.dumps([potential, plain], sort_keys=True).encode())
     for replica in replicas:
         start = replica.start
-        digest.update(f"{replica.id}/{replica.temperature_K}/{replica.seed}/{start.pbc.tolist()}".encode())
+        digest.update(f"{replica.id}/{replica.temperatures}/{replica.seed}/{start.pbc.tolist()}".encode())
         for values in (start.numbers, start.positions, start.cell.array, start.get_masses()):
             digest.update(np.ascontiguousarray(values).tobytes())
     return digest.hexdigest()
 
 
-def _flat(frames: Sequence[Kept]) -> dict[str, Any]:
-    return {
-        "replica": np.array([frame.replica for frame in frames]),
-        "md_step": np.array([frame.md_step for frame in frames]),
-        "energy_eV": np.array([frame.energy_eV for frame in frames]),
-        "positions": np.concatenate([frame.positions for frame in frames]),
-        "forces": np.concatenate([frame.forces for frame in frames]),
-    }
-
-
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, only: str | None = None) -> dict[str, Any]:
     try:
         with np.load(path, allow_pickle=False) as data:
-            return dict(data)
+            return dict(data) if only is None else {only: data[only]}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise WorkspaceError(f"{path}: can't be read ({error}); remove {path.parent} to walk it again.") from error
 
 
 def _write(path: Path, arrays: dict[str, Any]) -> None:
-    import io
-
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     _replace(path, buffer.getvalue())
@@ -154,10 +160,15 @@ def _write(path: Path, arrays: dict[str, Any]) -> None:
 
 def _replace(path: Path, content: bytes) -> None:
     part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise WorkspaceError(
+            f"{path}: can't be written ({error.strerror}); make room and run again, it goes on from the last commit."
+        ) from error
     os.replace(part, path)
     handle = os.open(path.parent, os.O_RDONLY)
     try:

@@ -1,41 +1,84 @@
 """MD of many replicas: stacked, guarded, and exactly resumable.
 
-Replicas go in chunks of similar size, one chunk after the other. A chunk is one stack; a replica
-that the guard stops leaves it. What a kill costs is the time since the last commit, and what
-comes out afterwards is bitwise what would have come without it.
+Replicas wait in a queue, the largest first. As many as may be evaluated together walk as one stack; one that
+ends or is stopped for good leaves it and the next enters, so that the stack stays full. What a kill
+costs is the time since the last commit, and what comes out afterwards is bitwise what would have come without it.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from ase import Atoms
+from numpy.typing import NDArray
 
-from ipip_ext.frames import ID
-from ipip_ext.md.checkpoint import Kept, State, Store, claim
+from ipip_ext.compute import require_stress
+from ipip_ext.md.checkpoint import State, Store, claim
 from ipip_ext.md.guard import Stop, find_stops
 from ipip_ext.md.integrators import STACKABLE, integrator
-from ipip_ext.md.replicas import Replica, initial_momenta
-from ipip_ext.md.stacked import Stack, generator_state, new_generator
+from ipip_ext.md.kept import Kept, as_atoms, name_of
+from ipip_ext.md.replicas import Replica, plan_replicas
+from ipip_ext.md.room import check_room, check_size
+from ipip_ext.md.stacked import Stack
+from ipip_ext.md.walkers import Walker, again, begin
 from ipip_ext.potential import Potential
-from ipip_ext.recipe import Explore
+from ipip_ext.recipe_walk import Explore
 
 Progress = Callable[[int, int, str], None]
 
 COMMIT_EVERY_S = 20.0
 """Seconds between commits: the most a kill costs. Results do not depend on it."""
 
+COMMIT_BYTES = 64_000_000
+"""Frames that may wait for a commit: it comes sooner where they are many."""
+
 
 @dataclass(frozen=True)
 class MDResult:
-    """frames: by replica and step, each with info and MD_energy, MD_forces. stops: by replica."""
+    """What MD left in its folder. stops: by replica, and in the order in which they came."""
 
-    frames: list[Atoms]
+    store: Store
+    settings: Explore
     stops: list[Stop]
+
+    def __iter__(self) -> Iterator[Atoms]:
+        """Yield the frames from disk, by replica and step, each with info and MD_energy, MD_forces, `as_atoms`'s."""
+        before = {frame_id: stop.reason for stop in self.stops for frame_id in stop.frame_ids}
+        for kept in self.store.frames():
+            frame = as_atoms(kept, self.store.replicas[kept.replica], self.settings)
+            reason = before.get(frame.info["frame_id"])
+            if reason is not None:
+                frame.info["before_stop"] = reason
+            yield frame
+
+    @property
+    def ended_early(self) -> dict[str, Stop]:
+        """The stop of each replica that did not walk to its end."""
+        return {stop.replica: stop for stop in self.stops if not stop.restarted}
+
+    @cached_property
+    def frames(self) -> list[Atoms]:
+        """All frames at once, where there is memory for them."""
+        return list(self)
+
+
+def simulate(
+    potential: Potential, starts: Sequence[Atoms], settings: Explore, folder: Path, *, seed: int = 0,
+    prefix: str = "md", progress: Progress = lambda *_: None,
+) -> MDResult:  # fmt: skip
+    """Run MD from `starts` as `settings` say, in `folder`, which also resumes it: see `run`.
+
+    Raises DataError for starts that can't walk so, CalculatorError if NPT is wanted of a potential without stress.
+    """
+    replicas = plan_replicas(starts, settings, seed, prefix)
+    if settings.ensemble == "npt":
+        require_stress(potential, replicas[0].start)
+    return run(potential, replicas, settings, folder, progress)
 
 
 def run(
@@ -45,161 +88,186 @@ def run(
 
     folder: state and frames; called again after a kill it goes on from there.
     progress: given replica-steps done, of all, and a text.
-    A replica that breaks is stopped and told of in `stops`; nothing it does ends the run.
-    Raises WorkspaceError if `folder` holds another plan or is broken.
+    A replica that breaks is stopped, or begins again, and is told of in `stops`; nothing it does ends the run.
+    Raises WorkspaceError if `folder` holds another plan or is broken, or if its disk has no room for the frames;
+    RecipeError if they would be more than `max_trajectory_GB`.
     """
+    check_size(replicas, settings)
     claim(folder, replicas, settings, potential.name)
-    frames: list[Atoms] = []
-    stops: list[Stop] = []
-    total = len(replicas) * settings.n_steps
-    behind = 0
-    for number, chunk in enumerate(_chunks(replicas, settings)):
-        store = Store(folder / f"chunk-{number:03d}", [len(replica.start) for replica in chunk])
-        walk = Walk(potential, chunk, settings, store)
-        for text in walk.steps():
-            progress(behind + walk.steps_done(), total, text)
-        behind += len(chunk) * settings.n_steps
-        frames.extend(_frame(kept, chunk[kept.replica], settings) for kept in store.frames())
-        stops.extend(walk.stops)
-    frames.sort(key=lambda frame: (frame.info["replica"], frame.info["md_step"]))
-    return MDResult(frames, sorted(stops, key=lambda stop: stop.replica))
+    store = Store(folder, replicas)
+    walk = Walk(potential, replicas, settings, store)
+    total = len(replicas) * max(settings.n_steps, 1)
+    for text in walk.steps():
+        try:
+            progress(walk.steps_done(), total, text)
+        except BaseException:  # a run that is asked to stop is asked here: nothing walked is lost
+            walk.commit()
+            raise
+    return MDResult(store, settings, sorted(walk.stops, key=lambda stop: stop.replica))
 
 
 class Walk:
-    """One chunk on its way."""
+    """All replicas on their way: the stack, the queue behind it, and what is written."""
 
-    def __init__(self, potential: Potential, chunk: Sequence[Replica], settings: Explore, store: Store) -> None:
+    def __init__(self, potential: Potential, replicas: Sequence[Replica], settings: Explore, store: Store) -> None:
         self.potential = potential
-        self.chunk = chunk
+        self.replicas = replicas
         self.settings = settings
         self.store = store
-        self.md_step = 0
-        self.alive = list(range(len(chunk)))
+        # the largest first: memory that is too small shows at once
+        self.queue = sorted(range(len(replicas)), key=lambda n: (-len(replicas[n].start), replicas[n].id))
+        self.most = settings.max_batch_replicas if settings.ensemble in STACKABLE else 1
+        self.remembers = settings.guard.keep_before > 0 or settings.guard.restarts > 0
+        self.entered = 0
         self.stops: list[Stop] = []
+        self.stack: Stack | None = None
+        self._most_done = 0
 
     def steps(self) -> Iterator[str]:
-        """Walk to the end, yielding a line at every step that keeps frames, and at the end."""
+        """Walk to the end, yielding a line every `frame_every` steps, and at the end."""
         state = self.store.load()
-        if state is None:
-            self._start()
-        else:
-            self._resume(state)
-        committed_s = time.monotonic()
+        check_room(self.store.folder, self.replicas, self.settings, self.store.written_bytes)
+        if state is not None:
+            self.entered, self.stops = state.entered, state.stops
+            self._stack(state.walkers)
+        committed_s, taken = time.monotonic(), 0
+        if self._finished():
+            yield self._text()
+            return
         while not self._finished():
-            if self._advance():
+            if self.stack is None:
+                self._fill([])
+            else:
+                self._advance(self.stack)
+                taken += 1
+            if self.stack is None or (taken and taken % self.settings.frame_every == 0):
                 yield self._text()
-            if self._finished() or time.monotonic() - committed_s > COMMIT_EVERY_S:
-                self._commit()
+            if time.monotonic() - committed_s > COMMIT_EVERY_S or self.store.pending_bytes > COMMIT_BYTES:
+                self.commit()
                 committed_s = time.monotonic()
+        self.commit()
         yield self._text()
 
     def steps_done(self) -> int:
-        """Return the replica-steps that need no more work."""
-        stopped = len(self.chunk) - len(self.alive)
-        return self.md_step * len(self.alive) + self.settings.n_steps * stopped
+        """Return the replica-steps that need no more work; a replica that begins again takes none back."""
+        n_steps = max(self.settings.n_steps, 1)
+        on_the_way = 0 if self.stack is None else int(self.stack.md_steps.sum())
+        done = (self.entered - self._n_walking()) * n_steps + on_the_way
+        self._most_done = max(self._most_done, done)
+        return self._most_done
 
     def _finished(self) -> bool:
-        return not self.alive or self.md_step >= self.settings.n_steps
+        return self.stack is None and self.entered == len(self.queue)
 
-    def _advance(self) -> bool:
-        """Take one step; return whether frames were kept."""
-        self.md_step += 1
-        keep = self.md_step % self.settings.frame_every == 0
-        with np.errstate(all="ignore"):  # a replica running wild is the guard's business
-            self.dynamics.step(self.stack.forces)
-        self._guard(thorough=keep or self.md_step % self.settings.guard.check_every == 0)
-        if keep:
-            self._keep()
-        return keep
+    def _n_walking(self) -> int:
+        return 0 if self.stack is None else len(self.stack.walkers)
 
-    def _start(self) -> None:
-        generators = [new_generator(replica.seed) for replica in self.chunk]
-        factor = self.settings.initial_temperature_factor
-        momenta = [
-            initial_momenta(replica.start, replica.temperature_K * factor, generator)
-            for replica, generator in zip(self.chunk, generators, strict=True)
-        ]
-        positions = np.concatenate([replica.start.positions for replica in self.chunk])
-        stack = Stack(self.potential, self.chunk, generators, positions, np.concatenate(momenta))
-        stack.atoms.get_forces(md=True)
-        stack.reference_energies_eV = stack.energies_eV.copy()
-        self._take(stack)
-        self._guard(thorough=True)
-        if self._finished():
-            self._commit()
+    def _advance(self, stack: Stack) -> None:
+        """Take one step of all walkers; then keep, stop, and let others enter."""
+        stack.md_steps += 1
+        self._move(stack)
+        keep = stack.md_steps % self.settings.frame_every == 0
+        checked = keep | (stack.md_steps % self.settings.guard.check_every == 0)
+        found = self._find_stops(stack, checked)
+        if checked.any():
+            self._keep(stack, keep, checked, found)
+        ended = stack.md_steps >= self.settings.n_steps
+        if found or ended.any():
+            self._change(stack, found, ended)
 
-    def _resume(self, state: State) -> None:
-        self.md_step, self.alive, self.stops = state.md_step, state.alive, state.stops
-        if self._finished():
-            return
-        replicas = [self.chunk[index] for index in self.alive]
-        generators = [new_generator(r.seed, told) for r, told in zip(replicas, state.rng, strict=True)]
-        arrays = state.arrays
-        stack = Stack(self.potential, replicas, generators, arrays["positions"], arrays["momenta"])
-        stack.forces = arrays["forces"]
-        stack.energies_eV = arrays["energies_eV"]
-        stack.reference_energies_eV = arrays["reference_energies_eV"]
-        self._take(stack)
+    def _move(self, stack: Stack) -> None:
+        try:
+            with np.errstate(all="ignore"):  # a walker running wild is the guard's business
+                self.dynamics.step(stack.forces)
+        except Exception as error:
+            if len(stack.walkers) > 1:  # per-atom integrators only add and multiply: whatever this is, it is nobody's
+                raise
+            stack.failures = {0: f"{type(error).__name__}: {error}"}
 
-    def _take(self, stack: Stack) -> None:
-        self.stack = stack
-        self.dynamics = integrator(stack, self.settings)
-
-    def _guard(self, thorough: bool) -> None:
+    def _find_stops(self, stack: Stack, checked: NDArray[np.bool_]) -> dict[int, Stop]:
         with np.errstate(all="ignore"):
-            found = find_stops(self.stack, self.settings, self.md_step, thorough)
-        if not found:
-            return
+            return find_stops(stack, self.settings, checked)
+
+    def _keep(
+        self, stack: Stack, keep: NDArray[np.bool_], checked: NDArray[np.bool_], found: Mapping[int, Stop]
+    ) -> None:
+        """Put frames aside, and remember what was found sane."""
+        temperatures_K = stack.temperatures()
+        for index in np.flatnonzero(checked if self.remembers else keep):
+            if index in found:
+                continue
+            kept = stack.kept(int(index), float(temperatures_K[index]))
+            if keep[index]:
+                self.store.keep(kept)
+            if self.remembers:
+                stack.walkers[index].recent.append(kept)
+
+    def _change(self, stack: Stack, found: Mapping[int, Stop], ended: NDArray[np.bool_]) -> None:
+        """Let those leave that were stopped or have ended, and others enter."""
+        left: list[Walker] = []
+        for index, walker in enumerate(stack.part()):
+            if index in found:
+                left += self._stopped(walker, found[index])
+            elif not ended[index]:
+                left.append(walker)
+        self._fill(left)
+
+    def _stopped(self, walker: Walker, stop: Stop) -> list[Walker]:
+        """Write down why a walker was stopped, with the frames from before; return it if it begins again."""
+        guard = self.settings.guard
+        before = [kept for kept in walker.recent if kept.md_step > 0][-guard.keep_before :] if guard.keep_before else []
+        known = {frame_id for told in self.stops if told.replica == stop.replica for frame_id in told.frame_ids}
+        for kept in before:
+            if kept.md_step % self.settings.frame_every and name_of(kept, walker.replica) not in known:
+                self.store.keep(kept)
+        restarts = walker.attempt < guard.restarts and len(walker.recent) > 0
+        frame_ids = tuple(name_of(kept, walker.replica) for kept in before)
+        self.stops.append(replace(stop, frame_ids=frame_ids, attempt=walker.attempt, restarted=restarts))
+        return [again(walker, self.settings)] if restarts else []
+
+    def _fill(self, walkers: list[Walker]) -> None:
+        """Stack these walkers and as many from the queue as there is room for."""
+        while len(walkers) < self.most and self.entered < len(self.queue):
+            last = self.entered + self.most - len(walkers)
+            numbers = self.queue[self.entered : last]
+            self.entered += len(numbers)
+            walkers = walkers + self._enter(numbers)
+            if self.settings.n_steps == 0:  # nobody walks on: a batch at a time, so that frames can be written
+                break
+        self._stack(walkers)
+
+    def _stack(self, walkers: list[Walker]) -> None:
+        self.stack = None
+        if walkers:
+            self.stack = Stack(self.potential, walkers, stress=self.settings.ensemble == "npt")
+            self.dynamics = integrator(self.stack, self.settings)
+
+    def _enter(self, numbers: Sequence[int]) -> list[Walker]:
+        """Return these replicas at their starts, without those that are broken there."""
+        walkers = [begin(number, self.replicas[number], self.settings) for number in numbers]
+        stack = Stack(self.potential, walkers, stress=self.settings.ensemble == "npt")
+        stack.get_forces(stack.atoms)
+        for walker, energy_eV in zip(walkers, stack.energies_eV, strict=True):
+            walker.reference_energy_eV = float(energy_eV)
+        found = self._find_stops(stack, np.full(len(walkers), True))
         self.stops.extend(found.values())
-        self.alive = [replica for index, replica in enumerate(self.alive) if index not in found]
-        if self.alive:
-            self._take(self.stack.without(found))
+        temperatures_K = stack.temperatures()
+        sane = [index for index in range(len(walkers)) if index not in found]
+        frames: list[Kept] = [stack.kept(index, float(temperatures_K[index])) for index in sane]
+        if self.settings.n_steps == 0:
+            for kept in frames:
+                self.store.keep(kept)
+            return []
+        stack.part()
+        for index, kept in zip(sane, frames, strict=True):
+            walkers[index].recent.append(kept)
+        return [walkers[index] for index in sane]
 
-    def _keep(self) -> None:
-        for index, replica in enumerate(self.alive):
-            rows, stack = self.stack.rows[index], self.stack
-            self.store.pending.append(
-                Kept(
-                    replica, self.md_step, float(stack.energies_eV[index]),
-                    stack.atoms.positions[rows].copy(), stack.forces[rows].copy(),
-                )
-            )  # fmt: skip
-
-    def _commit(self) -> None:
-        stack, arrays, rng = self.stack, {}, []
-        if self.alive:
-            arrays = {
-                "positions": stack.atoms.positions,
-                "momenta": stack.atoms.arrays["momenta"],
-                "forces": stack.forces,
-                "energies_eV": stack.energies_eV,
-                "reference_energies_eV": stack.reference_energies_eV,
-            }
-            rng = [generator_state(generator) for generator in stack.generators]
-        self.store.commit(State(self.md_step, self.alive, arrays, rng, self.stops))
+    def commit(self) -> None:
+        """Write down where everything stands."""
+        walkers = [] if self.stack is None else self.stack.part()
+        self.store.commit(State(self.entered, walkers, self.stops))
 
     def _text(self) -> str:
-        return f"step {self.md_step} of {self.settings.n_steps}, {len(self.alive)} of {len(self.chunk)} replicas"
-
-
-def _chunks(replicas: Sequence[Replica], settings: Explore) -> list[list[Replica]]:
-    """Return replicas of like size together: the batch is as slow as its memory's largest frame."""
-    ordered = sorted(replicas, key=lambda replica: (len(replica.start), replica.id))
-    size = settings.max_batch_replicas if settings.ensemble in STACKABLE else 1
-    return [ordered[first : first + size] for first in range(0, len(ordered), size)]
-
-
-def _frame(kept: Kept, replica: Replica, settings: Explore) -> Atoms:
-    start = replica.start
-    frame = Atoms(start.numbers, positions=kept.positions, cell=start.cell, pbc=start.pbc)
-    frame.info = {
-        ID: f"{replica.id}-{kept.md_step:06d}",
-        "start": replica.start_name,
-        "temperature_K": replica.temperature_K,
-        "md_step": kept.md_step,
-        "md_time_fs": kept.md_step * settings.timestep_fs,
-        "replica": replica.id,
-        "MD_energy": kept.energy_eV,
-    }
-    frame.set_array("MD_forces", kept.forces)
-    return frame
+        n_walking, of = self._n_walking(), len(self.replicas)
+        return f"{self.entered - n_walking} of {of} replicas done, {n_walking} on their way"

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
 from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.md.bussi import Bussi
 from ase.md.langevin import Langevin
+from ase.md.langevinbaoab import LangevinBAOAB
 from ase.md.verlet import VelocityVerlet
 
 from ipip_ext.errors import StageFailed
 from ipip_ext.md.replicas import fixed_atoms, initial_momenta
-from ipip_ext.md.stacked import Stack, StackedRng, new_generator
+from ipip_ext.md.stacked import Stack, StackedRng
+from ipip_ext.md.walkers import new_generator
 from ipip_ext.potential import Array
-from ipip_ext.recipe import Explore
-from ipip_ext.units import FS, KB_EV_PER_K
+from ipip_ext.recipe_walk import Explore
+from ipip_ext.units import EV_PER_A3_PER_GPA, FS, KB_EV_PER_K
 
 STACKABLE = frozenset({"nvt_langevin", "nve"})
 """Ensembles that treat each atom by itself; the others see the whole system's temperature."""
 
 
 class Integrator(Protocol):
-    """What MD needs of ASE's integrators. They hold no state but the atoms' and the generators'."""
+    """What MD needs of ASE's integrators. They hold no state but what the walkers have."""
 
     def step(self, forces: Array) -> Array:
         """Move by one step from where the forces are `forces`; return the new forces, eV/A."""
@@ -32,7 +36,7 @@ class Integrator(Protocol):
 
 def integrator(stack: Stack, settings: Explore) -> Integrator:
     """Return the integrator of `settings.ensemble` for all replicas of `stack`."""
-    build = {"nvt_langevin": _langevin, "nve": _nve, "nvt_bussi": _bussi}[settings.ensemble]
+    build = {"nvt_langevin": _langevin, "nve": _nve, "nvt_bussi": _bussi, "npt": _Npt}[settings.ensemble]
     return build(stack, settings)
 
 
@@ -53,17 +57,31 @@ def stepper(atoms: Atoms, *, temperature_K: float = 300.0, timestep_fs: float = 
     return step
 
 
+class _Ramped:
+    """An integrator whose thermostat is set before each step."""
+
+    def __init__(self, dynamics: Integrator, set_target: Callable[[], None]) -> None:
+        self._dynamics, self._set_target = dynamics, set_target
+
+    def step(self, forces: Array) -> Array:
+        self._set_target()
+        return self._dynamics.step(forces)
+
+
 def _langevin(stack: Stack, settings: Explore) -> Integrator:
-    temperatures_K = np.repeat([replica.temperature_K for replica in stack.replicas], stack.counts)
-    dynamics: Integrator = Langevin(
+    def targets() -> Array:
+        return np.repeat(stack.target_temperatures(settings.n_steps), stack.counts)[:, None]
+
+    dynamics = Langevin(
         stack.atoms,
         timestep=settings.timestep_fs * FS,
-        temperature_K=temperatures_K[:, None],
+        temperature_K=targets(),
         friction=settings.friction_per_fs / FS,
         fixcm=False,  # the stack's centre of mass is nobody's
-        rng=StackedRng(stack.generators, stack.rows),
+        rng=StackedRng([walker.generator for walker in stack.walkers], stack.rows),
     )
-    return dynamics
+    made: Integrator = dynamics
+    return _Ramped(made, lambda: dynamics.set_temperature(temperature_K=targets())) if _ramps(stack) else made
 
 
 def _nve(stack: Stack, settings: Explore) -> Integrator:
@@ -72,17 +90,70 @@ def _nve(stack: Stack, settings: Explore) -> Integrator:
 
 
 def _bussi(stack: Stack, settings: Explore) -> Integrator:
-    (replica,) = stack.replicas
+    (walker,) = stack.walkers
     dynamics = Bussi(
         stack.atoms,
         timestep=settings.timestep_fs * FS,
-        temperature_K=replica.temperature_K,
+        temperature_K=stack.target_temperatures(settings.n_steps)[0],
         taut=FS / settings.friction_per_fs,
-        rng=stack.generators[0],
+        rng=walker.generator,
     )
-    if len(replica.start) > 1 and not fixed_atoms(replica.start):
+    start = walker.replica.start
+    if len(start) > 1 and not fixed_atoms(start):
         # momenta begin without drift and Bussi keeps it so: those three carry no heat
         dynamics.ndof -= 3
-        dynamics.target_kinetic_energy = 0.5 * KB_EV_PER_K * replica.temperature_K * dynamics.ndof
+
+    def set_target() -> None:
+        dynamics.target_kinetic_energy = (
+            0.5 * KB_EV_PER_K * stack.target_temperatures(settings.n_steps)[0] * dynamics.ndof
+        )
+
+    set_target()
     made: Integrator = dynamics
-    return made
+    return _Ramped(made, set_target) if _ramps(stack) else made
+
+
+class _Npt:
+    """Langevin dynamics of atoms and volume at constant pressure.
+
+    The equations are those of Quigley and Probert, J. Chem. Phys. 120, 11432 (2004), split as BAOAB (Leimkuhler and
+    Matthews, J. Chem. Phys. 138, 174102 (2013)). Of ASE's barostats this one is stochastic, so small cells are
+    sampled as well as large ones; its state is two numbers beside the atoms', so it is resumed exactly; and its
+    temperature may be a ramp. The cell keeps its shape.
+    """
+
+    def __init__(self, stack: Stack, settings: Explore) -> None:
+        (walker,) = stack.walkers
+        self._stack, self._walker, self._n_steps = stack, walker, settings.n_steps
+        atoms = stack.atoms
+        # ASE asks for forces at once; those of the present positions are known
+        atoms.calc = SinglePointCalculator(atoms, forces=stack.forces, stress=stack.get_stress(atoms))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # "Using heuristic P_mass"
+            self._dynamics = LangevinBAOAB(
+                atoms,
+                timestep=settings.timestep_fs * FS,
+                temperature_K=self._target(),
+                externalstress=-settings.pressure_GPa * EV_PER_A3_PER_GPA,
+                hydrostatic=True,  # ASE 3.29 adds a trace to off-diagonal elements where the shape may change
+                T_tau=FS / settings.friction_per_fs,
+                P_tau=settings.barostat_time_fs * FS,
+                rng=walker.generator,
+            )
+        atoms.calc = stack
+        if walker.barostat is not None:
+            self._dynamics.p_eps, self._dynamics.force_eps = walker.barostat
+
+    def step(self, _forces: Array) -> Array:
+        if _ramps(self._stack):
+            self._dynamics.set_temperature(self._target())
+        self._dynamics.step()
+        self._walker.barostat = (float(self._dynamics.p_eps), float(self._dynamics.force_eps))
+        return self._stack.forces
+
+    def _target(self) -> float:
+        return float(self._stack.target_temperatures(self._n_steps)[0])
+
+
+def _ramps(stack: Stack) -> bool:
+    return any(replica.end_temperature_K != replica.temperature_K for replica in stack.replicas)

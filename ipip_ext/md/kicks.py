@@ -1,4 +1,4 @@
-"""Starts pushed out of their basin: MD at any bearable temperature may never leave it in the time there is."""
+"""Starts strained and pushed out of their basin, which MD at any bearable temperature may never leave in time."""
 
 from __future__ import annotations
 
@@ -10,22 +10,63 @@ from ase.data import covalent_radii
 from ase.geometry import get_distances
 
 from ipip_ext.potential import Array
-from ipip_ext.recipe import Explore
+from ipip_ext.recipe_walk import Explore
 
 CLOSEST = 0.75
 """Nearest two atoms may come by a push, in units of the sum of covalent radii."""
 
+VACUUM_A = 6.0
+"""A cell holds vacuum along a vector if no atom stands in a layer this thick across it: more than sheets of layered
+crystals are apart, less than the vacuum that anyone leaves around a slab."""
+
 _TRIES = 30
 
 
+def filled_directions(atoms: Atoms) -> list[int]:
+    """Return the cell vectors, 0 to 2, along which matter goes on: periodic, and without vacuum.
+
+    Vacuum is an empty layer of `VACUUM_A` between the planes that the other two vectors span.
+    """
+    heights_A = 1 / np.linalg.norm(atoms.cell.complete().reciprocal(), axis=1)
+    places = atoms.cell.complete().scaled_positions(atoms.positions) % 1.0
+    found = []
+    for axis in np.flatnonzero(atoms.pbc):
+        along = np.sort(places[:, axis])
+        gap_A = np.diff(along, append=along[0] + 1).max() * heights_A[axis]
+        if gap_A < VACUUM_A:
+            found.append(int(axis))
+    return found
+
+
+def strained(start: Atoms, spread: float, generator: np.random.Generator) -> Atoms:
+    """Return a copy of `start` under a random symmetric strain, atoms moving along with the cell, fixed ones too.
+
+    spread: standard deviation of a normal strain; of a shear, 1/sqrt(2) of it, so that no direction is special (the
+    Gaussian orthogonal ensemble). The strain is projected on the space of `filled_directions`: a slab is strained in
+    its plane, and neither vacuum nor a molecule in a box at all.
+    """
+    atoms = start.copy()
+    drawn = generator.normal(0.0, spread, (3, 3))
+    filled = atoms.cell.array[filled_directions(atoms)]
+    if len(filled) == 0:
+        return atoms
+    space = np.linalg.qr(filled.T)[0]
+    onto = space @ space.T
+    strain = onto @ (drawn + drawn.T) / 2 @ onto
+    deformed = np.eye(3) + strain
+    atoms.set_cell(atoms.cell.array @ deformed)
+    atoms.positions = atoms.positions @ deformed
+    return atoms
+
+
 def pushed(start: Atoms, settings: Explore, fixed: list[int], generator: np.random.Generator) -> Atoms:
-    """Return a copy of `start`, all free atoms rattled and some kicked to another place.
+    """Return a copy of `start`, strained, all free atoms rattled and some kicked to another place.
 
     A kick goes in a random direction, its length is uniform up to `kick_A`: the move of basin hopping (Wales &
     Doye, J. Phys. Chem. A 101, 5111 (1997)), for a few atoms at a time so that most of the structure stays whole.
     A push that brings an atom too near to others is drawn anew, and left out if none fits.
     """
-    atoms = start.copy()
+    atoms = strained(start, settings.strain, generator) if settings.strain > 0 else start.copy()
     free = np.setdiff1d(np.arange(len(atoms)), fixed)
     if settings.rattle_A > 0:
         for index in free:

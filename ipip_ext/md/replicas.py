@@ -11,31 +11,44 @@ from ase import Atoms
 from ase.constraints import FixAtoms
 
 from ipip_ext.errors import DataError
-from ipip_ext.md.kicks import pushed
+from ipip_ext.md.kicks import VACUUM_A, filled_directions, pushed
 from ipip_ext.potential import Array
-from ipip_ext.recipe import Explore
+from ipip_ext.recipe_walk import Explore
 from ipip_ext.seeds import derive
 from ipip_ext.units import KB_EV_PER_K
 
 
 @dataclass(frozen=True)
 class Replica:
-    """One walk: a start, a thermostat and a seed of its own, so that it needs no other replica."""
+    """One walk: a start, a thermostat and a seed of its own, so that it needs no other replica.
+
+    temperature_K: of the thermostat at the start. end_temperature_K: at the end, another one for a linear ramp.
+    """
 
     id: str
     start: Atoms
     start_name: str
     temperature_K: float
     seed: int
+    end_temperature_K: float
+
+    @property
+    def temperatures(self) -> str:
+        """The thermostat in words: `300 K` or `300 to 900 K`."""
+        end = "" if self.end_temperature_K == self.temperature_K else f" to {self.end_temperature_K:g}"
+        return f"{self.temperature_K:g}{end} K"
+
+    def target_temperature(self, md_step: int, n_steps: int) -> float:
+        """Return the thermostat's temperature in K at `md_step` of `n_steps`."""
+        return self.temperature_K + (self.end_temperature_K - self.temperature_K) * (md_step / max(n_steps, 1))
 
 
 def plan_replicas(starts: Sequence[Atoms], settings: Explore, seed: int, prefix: str) -> list[Replica]:
     """Return starts x temperatures x replicas, with ids such as `<prefix>-md03`.
 
-    Raises DataError for constraints other than FixAtoms, and for a start that can't move at all.
+    Raises DataError as `check_starts` does.
     """
-    for index, start in enumerate(starts):
-        _check_constraints(start, start_name(start, index))
+    check_starts(starts, settings.ensemble)
     walks = list(itertools.product(range(len(starts)), settings.temperatures_K, range(settings.replicas)))
     width = max(2, len(str(len(walks) - 1)))
     return [
@@ -43,14 +56,25 @@ def plan_replicas(starts: Sequence[Atoms], settings: Explore, seed: int, prefix:
     ]
 
 
+def check_starts(starts: Sequence[Atoms], ensemble: str) -> None:
+    """Raise DataError for constraints other than FixAtoms, and for a start that can't move in `ensemble`."""
+    for index, start in enumerate(starts):
+        name = start_name(start, index)
+        _check_constraints(start, name)
+        if ensemble == "npt":
+            _check_cell(start, name)
+
+
 def _replica(
-    name: str, starts: Sequence[Atoms], settings: Explore, seed: int, index: int, temperature_K: float, copy: int
-) -> Replica:
-    own = derive(seed, "md", index, float(temperature_K), copy)
+    name: str, starts: Sequence[Atoms], settings: Explore, seed: int, index: int,
+    temperature_K: float | tuple[float, float], copy: int,
+) -> Replica:  # fmt: skip
+    first_K, last_K = temperature_K if isinstance(temperature_K, tuple) else (temperature_K, temperature_K)
+    own = derive(seed, "md", index, temperature_K if isinstance(temperature_K, tuple) else float(temperature_K), copy)
     start = starts[index]
     if settings.disturbs(copy):
         start = pushed(start, settings, fixed_atoms(start), np.random.default_rng(derive(own, "push")))
-    return Replica(name, start, start_name(start, index), float(temperature_K), own)
+    return Replica(name, start, start_name(start, index), float(first_K), own, float(last_K))
 
 
 def start_name(start: Atoms, index: int) -> str:
@@ -82,3 +106,16 @@ def _check_constraints(start: Atoms, name: str) -> None:
         raise DataError(f"start {name}: constraint {other[0]} is not supported in MD; use FixAtoms or none.")
     if len(fixed_atoms(start)) == len(start):
         raise DataError(f"start {name}: all its atoms are fixed; free some or take it out.")
+
+
+def _check_cell(start: Atoms, name: str) -> None:
+    """Raise DataError for a start whose cell no barostat should move."""
+    if not start.pbc.all():
+        raise DataError(f"start {name}: ensemble npt needs a cell that is periodic in all three directions.")
+    if len(filled_directions(start)) < 3:
+        raise DataError(
+            f"start {name}: its cell holds vacuum (an empty layer of {VACUUM_A:g} A or more), which has no pressure to"
+            " keep; take ensemble nvt_langevin for it."
+        )
+    if fixed_atoms(start):
+        raise DataError(f"start {name}: ensemble npt moves all atoms with the cell; take its FixAtoms away.")

@@ -2,55 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from ase import Atoms
 from ase.constraints import FixAtoms
+from ase.stress import full_3x3_to_voigt_6_stress
 
-from ipip_ext.compute import compute_each
-from ipip_ext.md.replicas import Replica, fixed_atoms
+from ipip_ext.compute import Repeated, compute_each
+from ipip_ext.md.kept import Kept
+from ipip_ext.md.replicas import fixed_atoms
+from ipip_ext.md.walkers import Walker
 from ipip_ext.potential import Array, Potential
 from ipip_ext.units import KB_EV_PER_K
 
 
 class Stack:
-    """Replicas in one Atoms, and the calculator of it.
+    """Walkers in one Atoms, and the calculator of it.
 
-    Each replica keeps its own cell, pbc, random numbers and rows; the stack has no cell.
-    After `get_forces`: energies_eV (n_replicas,), forces (n_rows, 3) and failures (replica's index -> why)
-    belong to the present positions.
+    Each keeps its own cell, pbc, random numbers and rows; the stack has no cell, but for a lone walker whose cell
+    moves (stress: the potential is asked for it). After `get_forces`: energies_eV (n_walkers,), forces (n_rows, 3),
+    stresses (a (3, 3) for each, or None) and failures (walker's index -> why) belong to the present positions.
     """
 
-    def __init__(
-        self, potential: Potential, replicas: Sequence[Replica], generators: Sequence[np.random.Generator],
-        positions: Array, momenta: Array,
-    ) -> None:  # fmt: skip
+    def __init__(self, potential: Potential, walkers: Sequence[Walker], *, stress: bool = False) -> None:
         self.potential = potential
-        self.replicas = list(replicas)
-        self.generators = list(generators)
-        self.frames = [_bare(replica.start) for replica in replicas]
+        self.walkers = list(walkers)
+        self.replicas = [walker.replica for walker in walkers]
+        self.frames = [_bare(walker) for walker in walkers]
         counts = [len(frame) for frame in self.frames]
         self.counts = np.array(counts)
         self.offsets = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(int)
         self.rows = [slice(int(o), int(o) + n) for o, n in zip(self.offsets, counts, strict=True)]
-        self.atoms = self._end_to_end(positions, momenta)
-        self._spread(positions)
+        self.md_steps = np.array([walker.md_step for walker in walkers])
+        self.moves_cell = stress
+        self.atoms = self._end_to_end()
         self.masses = self.atoms.get_masses()[:, None]
-        self.energies_eV = np.zeros(len(counts))
-        self.reference_energies_eV = np.zeros(len(counts))
-        self.forces = np.zeros((sum(counts), 3))
+        self.energies_eV = np.array([walker.energy_eV for walker in walkers])
+        self.forces = np.concatenate([walker.forces for walker in walkers])
+        self.stresses = [walker.stress for walker in walkers]
         self.failures: dict[int, str] = {}
+        self.evaluated = Repeated(potential, self.frames)
 
-    def _end_to_end(self, positions: Array, momenta: Array) -> Atoms:
+    def _end_to_end(self) -> Atoms:
         starts = [replica.start for replica in self.replicas]
         atoms = Atoms(
             np.concatenate([start.numbers for start in starts]),
-            positions=positions,
+            positions=np.concatenate([walker.positions for walker in self.walkers]),
             masses=np.concatenate([start.get_masses() for start in starts]),
         )
-        atoms.set_momenta(momenta)
+        if self.moves_cell:
+            (walker,) = self.walkers
+            atoms.set_cell(walker.cell)
+            atoms.pbc = walker.replica.start.pbc
+        atoms.set_momenta(np.concatenate([walker.momenta for walker in self.walkers]))
         held = [o + i for start, o in zip(starts, self.offsets, strict=True) for i in fixed_atoms(start)]
         self.free = self.counts - np.array([len(fixed_atoms(start)) for start in starts])
         if held:
@@ -59,43 +64,62 @@ class Stack:
         return atoms
 
     def get_forces(self, atoms: Atoms) -> Array:
-        """Evaluate the replicas at the positions of `atoms` (called by ASE's integrators)."""
-        self._spread(atoms.arrays["positions"])
-        predictions, self.failures = compute_each(self.potential, self.frames)
-        self.energies_eV = np.array([prediction.energy_eV for prediction in predictions])
-        self.forces = np.concatenate([prediction.forces_eV_per_A for prediction in predictions])
+        """Evaluate the walkers at the positions of `atoms` (called by ASE's integrators)."""
+        self._spread(atoms)
+        if self.moves_cell:
+            (prediction,), self.failures = compute_each(self.potential, self.frames, stress=True)
+            self.energies_eV, self.forces = np.array([prediction.energy_eV]), prediction.forces_eV_per_A
+            self.stresses = [prediction.stress_eV_per_A3]
+        else:
+            self.energies_eV, self.forces, self.failures = self.evaluated.compute(atoms.arrays["positions"])
         return self.forces.copy()
 
-    def _spread(self, positions: Array) -> None:
+    def get_stress(self, _atoms: Atoms) -> Array:
+        """Return the stress of the lone walker at its present positions, Voigt's six (called by ASE's NPT)."""
+        return np.asarray(full_3x3_to_voigt_6_stress(self.stresses[0]))
+
+    def _spread(self, atoms: Atoms) -> None:
         for frame, rows in zip(self.frames, self.rows, strict=True):
-            frame.arrays["positions"][:] = positions[rows]
+            frame.arrays["positions"][:] = atoms.arrays["positions"][rows]
+        if self.moves_cell:
+            self.frames[0].cell[:] = atoms.cell.array
 
     def temperatures(self) -> Array:
-        """Return each replica's kinetic temperature in K, over all that may move, (n_replicas,)."""
+        """Return each walker's kinetic temperature in K, over all that may move, (n_walkers,)."""
         momenta = self.atoms.arrays["momenta"]
         twice_kinetic_eV = np.add.reduceat((momenta * momenta / self.masses).sum(axis=1), self.offsets)
         return np.asarray(twice_kinetic_eV / (3 * np.maximum(self.free, 1) * KB_EV_PER_K))
 
+    def target_temperatures(self, n_steps: int) -> Array:
+        """Return the temperature of each walker's thermostat at its step of `n_steps`, K, (n_walkers,)."""
+        steps = zip(self.replicas, self.md_steps, strict=True)
+        return np.array([replica.target_temperature(int(md_step), n_steps) for replica, md_step in steps])
+
     def largest_forces(self) -> Array:
-        """Return the largest force on an atom of each replica, eV/A, (n_replicas,); NaN where one is."""
+        """Return the largest force on an atom of each walker, eV/A, (n_walkers,); NaN where one is."""
         squared = np.einsum("ij,ij->i", self.forces, self.forces)
         return np.sqrt(np.maximum.reduceat(squared, self.offsets))
 
-    def without(self, gone: Iterable[int]) -> Stack:
-        """Return a stack of the others, their state to the last bit as it is."""
-        left = [index for index in range(len(self.replicas)) if index not in set(gone)]
-        rows = np.concatenate([np.arange(r.start, r.stop) for r in (self.rows[i] for i in left)])
-        stack = Stack(
-            self.potential,
-            [self.replicas[i] for i in left],
-            [self.generators[i] for i in left],
-            self.atoms.positions[rows],
-            self.atoms.arrays["momenta"][rows],
-        )
-        stack.energies_eV = self.energies_eV[left]
-        stack.reference_energies_eV = self.reference_energies_eV[left]
-        stack.forces = self.forces[rows]
-        return stack
+    def kept(self, index: int, kinetic_temperature_K: float) -> Kept:
+        """Return the present configuration of a walker as a frame."""
+        rows = self.rows[index]
+        return Kept(
+            self.walkers[index].number, int(self.md_steps[index]), float(self.energies_eV[index]),
+            kinetic_temperature_K, self.atoms.positions[rows].copy(), self.forces[rows].copy(),
+            self.frames[index].cell.array.copy(), self.stresses[index],
+        )  # fmt: skip
+
+    def part(self) -> list[Walker]:
+        """Give the walkers back what is theirs, to the last bit as it is, and return them."""
+        for index, (walker, rows) in enumerate(zip(self.walkers, self.rows, strict=True)):
+            walker.positions = self.atoms.positions[rows].copy()
+            walker.momenta = self.atoms.arrays["momenta"][rows].copy()
+            walker.forces = self.forces[rows].copy()
+            walker.cell = self.frames[index].cell.array.copy()
+            walker.energy_eV = float(self.energies_eV[index])
+            walker.stress = self.stresses[index]
+            walker.md_step = int(self.md_steps[index])
+        return self.walkers
 
 
 class StackedRng:
@@ -115,23 +139,11 @@ class StackedRng:
         return drawn
 
 
-def _bare(start: Atoms) -> Atoms:
-    """Return a copy that holds what a potential may look at, and none of the start's labels."""
-    frame = Atoms(start.numbers, positions=start.positions, cell=start.cell, pbc=start.pbc)
+def _bare(walker: Walker) -> Atoms:
+    """Return what a potential may look at of a walker, and none of the start's labels."""
+    start = walker.replica.start
+    frame = Atoms(start.numbers, positions=walker.positions, cell=walker.cell, pbc=start.pbc)
     for name in ("initial_charges", "initial_magmoms", "tags"):
         if start.has(name):
             frame.set_array(name, start.get_array(name))
     return frame
-
-
-def generator_state(generator: np.random.Generator) -> dict[str, Any]:
-    """Return a generator's state as JSON data."""
-    return dict(generator.bit_generator.state)
-
-
-def new_generator(seed: int, state: dict[str, Any] | None = None) -> np.random.Generator:
-    """Return a PCG64 generator at its seed, or where `generator_state` left it."""
-    generator = np.random.Generator(np.random.PCG64(seed))
-    if state is not None:
-        generator.bit_generator.state = state
-    return generator

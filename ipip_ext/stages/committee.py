@@ -12,13 +12,12 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from ipip_ext import calculators
+from ipip_ext import calculators, leakage
 from ipip_ext import frames as fr
 from ipip_ext.backends import registry
 from ipip_ext.backends.base import FitData, FitHooks
 from ipip_ext.committee import CommitteePotential, calibrate, frame_spread
 from ipip_ext.compute import compute_each
-from ipip_ext.dataset import same_structure
 from ipip_ext.errors import StageFailed
 from ipip_ext.potential import Potential
 from ipip_ext.recipe import Asking, Finetune
@@ -42,6 +41,7 @@ def committee(
     shutil.copytree(tuned, members / "0", dirs_exist_ok=True)
     labelled, held = fr.read_frames(train), fr.read_frames(valid)
     replay = fr.read_frames(pool) if finetune.replay_fraction > 0 else []
+    leakage.refuse(ctx.name, [*labelled, *replay], leakage.held_out(ctx.root))
     start = backend.align_energies(backend.load(pretrained), labelled, ctx.device)
     for k in range(1, size):
         if (members / str(k) / "student.json").exists():  # finished before a kill
@@ -74,13 +74,13 @@ def ask(
 ) -> dict[str, Any]:  # fmt: skip
     """Label the frames that teach most with the reference method; they join the training set.
 
-    A frame that equals a training, validation or test frame is never asked for.
+    A near duplicate of a training, validation or test frame is never asked for.
     """
     walked = fr.read_frames(frames)
-    known = [*fr.read_frames(valid), *fr.read_frames(test), *fr.read_frames(train)]
+    known = leakage.Known([*fr.read_frames(valid), *fr.read_frames(test), *fr.read_frames(train)])
     joint = CommitteePotential.load(members, backend, ctx.device)
     spread = np.array([frame_spread(opinion) for opinion in joint.opinions(walked)])
-    new = [i for i in range(len(walked)) if not any(_same(walked[i], other) for other in known)]
+    new = [i for i, frame in enumerate(walked) if known.twin_of(frame) is None]
     unsure = sorted(new, key=lambda i: -spread[i])
     if settings.choice == "power":
         unsure = powered(unsure, spread, ctx.seed)
@@ -173,7 +173,3 @@ def _member_progress(ctx: Context, k: int, size: int) -> Callable[[float, str], 
 def _resample(frames: Sequence[Atoms], seed: int) -> list[Atoms]:
     rows = np.random.default_rng(seed).integers(0, len(frames), len(frames))
     return [frames[i] for i in rows]
-
-
-def _same(a: Atoms, b: Atoms) -> bool:
-    return len(a) == len(b) and bool((a.numbers == b.numbers).all()) and same_structure(a, b)

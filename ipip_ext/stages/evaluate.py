@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ from ase import Atoms
 from ipip_ext import calculators, metrics
 from ipip_ext import frames as fr
 from ipip_ext.backends import registry
-from ipip_ext.errors import DataError
-from ipip_ext.potential import Potential, Prediction
+from ipip_ext.errors import DataError, StageFailed
+from ipip_ext.potential import FrameFailed, Potential, Prediction
 from ipip_ext.workspace import Context
 
 ALIGNED = "energies shifted to the task's zeros by a fit for each element on the training frames"
@@ -47,11 +47,11 @@ def evaluate(
         for key, value in errors.items():
             ctx.metric(f"{name}_{key}", value)
     _write_per_frame(ctx.folder / "per_frame.csv", frames, predictions, splits)
-    np.savez(
-        ctx.folder / "forces.npz",
-        predicted=np.concatenate([p.forces_eV_per_A for p in predictions]),
-        reference=np.concatenate([f.arrays[fr.FORCES] for f in frames]),
-    )
+    residuals = metrics.Residuals.of(frames, predictions)
+    arrays = {"predicted": residuals.predicted_eV_per_A, "reference": residuals.reference_eV_per_A}
+    if residuals.stress_eV_per_A3 is not None:
+        arrays["stress_error_eV_per_A3"] = residuals.stress_eV_per_A3
+    np.savez(ctx.folder / "forces.npz", **arrays)  # type: ignore[arg-type]
     return {
         "per_frame": ctx.folder / "per_frame.csv",
         "forces": ctx.folder / "forces.npz",
@@ -72,15 +72,34 @@ def potential_of(model: Any, ctx: Context) -> Potential:
 def predict(
     potential: Potential, frames: Sequence[Atoms], batch_size: int, ctx: Context | None = None
 ) -> list[Prediction]:
-    """Return the potential's labels of all frames, with stress where every frame has one."""
+    """Return the potential's labels of all frames, with stress where every frame has one.
+
+    Raises StageFailed, naming the frame, if one gets no label: an error over the others would flatter the model.
+    """
     stress = all(fr.STRESS in frame.info for frame in frames)
     done: list[Prediction] = []
     for start in range(0, len(frames), batch_size):
-        done += potential.compute(frames[start : start + batch_size], stress=stress)
+        batch = frames[start : start + batch_size]
+        try:
+            said = potential.compute(batch, stress=stress)
+        except FrameFailed as error:
+            raise _no_label(potential, batch[error.index], error.message) from error
+        if len(said) != len(batch):
+            raise StageFailed(f"{potential.name}: has {len(said)} labels for {len(batch)} frames; all frames count.")
+        for frame, label in zip(batch, said, strict=True):
+            if not (np.isfinite(label.energy_eV) and np.isfinite(label.forces_eV_per_A).all()):
+                raise _no_label(potential, frame, "energy or forces are not finite")
+        done += said
         if ctx is not None:
             ctx.progress(len(done) / len(frames), f"{len(done)}/{len(frames)} frames")
-    assert len(done) == len(frames)  # all frames count
     return done
+
+
+def _no_label(potential: Potential, frame: Atoms, why: str) -> StageFailed:
+    return StageFailed(
+        f"{potential.name}: no label for frame {frame.info.get(fr.ID, '')} ({why}); all frames count, so leave this"
+        " model out or mend it."
+    )
 
 
 def shift_to_task(
@@ -129,32 +148,10 @@ def known(frames: Sequence[Atoms], elements: Sequence[str], what: str) -> list[A
     return found
 
 
-def frame_ids(per_frame: Path) -> set[str]:
-    """Return the frames of a finished evaluation; per_frame: its table of that name."""
-    return set(_read_per_frame(per_frame))
-
-
-def errors_on(per_frame: Path, ids: Set[str]) -> dict[str, float] | None:
-    """Return the errors over some frames of a finished evaluation; None if it lacks one of them.
-
-    They follow exactly from those of each frame, so no model has to be asked again.
-    """
-    rows = _read_per_frame(per_frame)
-    if not ids <= rows.keys():
-        return None
-    picked = [rows[name] for name in rows if name in ids]
-    n_atoms = [float(row["n_atoms"]) for row in picked]
-    found = {}
-    for key in (key for key in picked[0] if "_mae_" in key or "_rmse_" in key):
-        power = 2 if "_rmse_" in key else 1
-        weights = n_atoms if key.startswith("force") else None  # force errors are over components, others over frames
-        found[key] = float(np.average([float(row[key]) ** power for row in picked], weights=weights) ** (1 / power))
-    return found
-
-
-def _read_per_frame(path: Path) -> dict[str, dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return {row["frame_id"]: row for row in csv.DictReader(file)}
+def frame_ids(per_frame: Path) -> list[str]:
+    """Return the frames of a finished evaluation, in order; per_frame: its table of that name."""
+    with per_frame.open(newline="", encoding="utf-8") as file:
+        return [row["frame_id"] for row in csv.DictReader(file)]
 
 
 def _pick(
@@ -176,7 +173,17 @@ def _write_per_frame(
         for index, (frame, prediction) in enumerate(zip(frames, predictions, strict=True)):
             errors = metrics.errors([frame], [prediction])
             if header is None:
-                header = ["frame_id", "split", "n_atoms", "formula", *errors]
+                header = [
+                    "frame_id",
+                    "split",
+                    "n_atoms",
+                    "formula",
+                    "reference_energy_eV",
+                    "predicted_energy_eV",
+                    *errors,
+                ]
                 writer.writerow(header)
+            energies = [f"{value:.10g}" for value in (frame.info[fr.ENERGY], prediction.energy_eV)]
             values = [f"{value:.6g}" for value in errors.values()]
-            writer.writerow([frame.info[fr.ID], split[index], len(frame), frame.get_chemical_formula(), *values])
+            what = [frame.info[fr.ID], split[index], len(frame), frame.get_chemical_formula()]
+            writer.writerow([*what, *energies, *values])

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from ase import Atoms
 
 from ipip_ext import calculators, md
 from ipip_ext import frames as fr
@@ -15,6 +19,9 @@ from ipip_ext.errors import StageFailed
 from ipip_ext.potential import Potential, Prediction
 from ipip_ext.recipe import Explore
 from ipip_ext.workspace import Context
+
+_AT_ONCE = 500
+"""Frames of MD that are written together."""
 
 
 def explore(ctx: Context, settings: Explore, *, teacher: Any, starts: Path) -> dict[str, Any]:
@@ -37,35 +44,51 @@ def _walk(
     ctx: Context, settings: Explore, potential: Potential, starts: Path, prefix: str, source: str
 ) -> dict[str, Any]:
     replicas = md.plan_replicas(fr.read_structures(starts), settings, ctx.seed, prefix)
-    chunks = ctx.folder / "md"
-    chunks.mkdir(exist_ok=True)
+    folder = ctx.folder / "md"
 
     def tell(done: int, total: int, text: str) -> None:
         ctx.progress(done / total, text)
 
-    walked = md.run(potential, replicas, settings, chunks, tell)
-    if not walked.frames:
+    walked = md.run(potential, replicas, settings, folder, tell)
+    n_frames = _write(ctx.folder / "frames.extxyz", (_as_frame(atoms, source) for atoms in walked))
+    if not n_frames:
         first = walked.stops[0].sentence if walked.stops else "no replica produced one"
         raise StageFailed(f"{ctx.name}: MD kept no frame ({first}); try a shorter timestep_fs or lower temperatures_K.")
-    frames = [_as_frame(atoms, source) for atoms in walked.frames]
-    fr.write_frames(ctx.folder / "frames.extxyz", frames)
     stops = ctx.folder / "stops.json"
     stops.write_text(json.dumps([asdict(stop) for stop in walked.stops], indent=1), encoding="utf-8")
-    shutil.rmtree(chunks)
+    shutil.rmtree(folder)
     for stop in walked.stops:
-        ctx.note(stop.sentence)
-    ctx.metric("md_frames", len(frames))
-    ctx.metric("md_replicas_stopped", len(walked.stops))
+        ctx.note(stop.sentence + (" It began again." if stop.restarted else ""))
+    n_stopped, n_before = len(walked.ended_early), len({name for stop in walked.stops for name in stop.frame_ids})
+    ctx.metric("md_frames", n_frames)
+    ctx.metric("md_replicas_stopped", n_stopped)
+    ctx.metric("md_restarts", len(walked.stops) - n_stopped)
+    ctx.metric("md_frames_before_stop", n_before)
     return {
         "frames": ctx.folder / "frames.extxyz",
         "stops": stops,
-        "n_frames": len(frames),
+        "n_frames": n_frames,
         "n_replicas": len(replicas),
-        "n_stopped": len(walked.stops),
+        "n_stopped": n_stopped,
+        "n_restarts": len(walked.stops) - n_stopped,
+        "n_before_stop": n_before,
     }
 
 
-def _as_frame(atoms: Any, source: str) -> Any:
+def _write(path: Path, frames: Iterator[Atoms]) -> int:
+    """Write frames some at a time, since a long walk's need not fit into memory; return how many there are."""
+    some, count = path.with_name("some.extxyz"), 0
+    with path.open("wb") as whole:
+        while block := list(itertools.islice(frames, _AT_ONCE)):
+            fr.write_frames(some, block)
+            whole.write(some.read_bytes())
+            count += len(block)
+    some.unlink(missing_ok=True)
+    return count
+
+
+def _as_frame(atoms: Atoms, source: str) -> Atoms:
     frame = atoms.copy()
     energy, forces = frame.info.pop("MD_energy"), frame.arrays.pop("MD_forces")
-    return fr.labelled(frame, Prediction(energy, forces), source)
+    frame.info.pop("MD_kinetic_temperature_K")
+    return fr.labelled(frame, Prediction(energy, forces, frame.info.pop("MD_stress", None)), source)

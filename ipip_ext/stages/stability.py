@@ -43,16 +43,15 @@ def stability(ctx: Context, settings: Explore, *, model: Any, starts: Path, seed
     feel equal random forces. A walk in which the model fails is stopped too.
     """
     replicas = md.plan_replicas(fr.read_structures(starts), settings, seed, "stability")
-    chunks = ctx.folder / "md"
-    chunks.mkdir(exist_ok=True)
+    folder = ctx.folder / "md"
 
     def tell(done: int, total: int, text: str) -> None:
         ctx.progress(done / total, text)
 
-    stops = md.run(potential_of(model, ctx), replicas, settings, chunks, tell).stops
+    stops = md.run(potential_of(model, ctx), replicas, settings, folder, tell).stops
     (ctx.folder / "stops.json").write_text(json.dumps([asdict(stop) for stop in stops], indent=1), encoding="utf-8")
     _write_walks(ctx.folder / "walks.csv", replicas, settings, {stop.replica: stop for stop in stops})
-    shutil.rmtree(chunks)
+    shutil.rmtree(folder)
     sane = _sane(replicas, {stop.replica for stop in stops})
     shares = {key: sum(ends) / len(ends) for key, ends in sane.items()}
     for key, share in shares.items():

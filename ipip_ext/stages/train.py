@@ -11,6 +11,7 @@ import numpy as np
 from ase import Atoms
 
 from ipip_ext import frames as fr
+from ipip_ext import leakage
 from ipip_ext.backends import registry
 from ipip_ext.backends.base import Backend, FitData, FitHooks, Model
 from ipip_ext.recipe import Finetune, Fit, Pretrain
@@ -69,6 +70,7 @@ def _weighted(frame: Atoms, weights: Mapping[str, float]) -> Atoms:
 
 
 def _fit(ctx: Context, backend: Backend, start: Model, data: FitData, settings: Fit) -> dict[str, Any]:
+    leakage.refuse(ctx.name, [*data.train, *data.replay], leakage.held_out(ctx.root))
     state = ctx.folder / "fit"
     hooks = FitHooks(ctx.metric, ctx.progress)
     result = backend.fit(start, data, settings, seed=ctx.seed, folder=state, device=ctx.device, hooks=hooks)

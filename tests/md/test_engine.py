@@ -20,7 +20,7 @@ from ipip_ext.calculators import AsePotential
 from ipip_ext.errors import DataError, WorkspaceError
 from ipip_ext.md.guard import REASONS, closest_approach
 from ipip_ext.md.replicas import initial_momenta
-from ipip_ext.md.stacked import new_generator
+from ipip_ext.md.walkers import new_generator
 from ipip_ext.potential import FrameFailed, Prediction
 from ipip_ext.recipe import Explore, Guard
 
@@ -140,6 +140,7 @@ def test_frames_carry_the_potentials_own_labels_and_provenance(tmp_path):
     assert result.frames[1].info == {
         "frame_id": "it00-md00-000010", "start": "Cu2", "temperature_K": 500.0, "md_step": 10,
         "md_time_fs": 5.0, "replica": "it00-md00", "MD_energy": labels[1].energy_eV,
+        "MD_kinetic_temperature_K": pytest.approx(700.0, abs=450.0),
     }  # fmt: skip
     assert result.frames[0].pbc.all()
     assert np.array_equal(result.frames[0].cell, copper(2).cell)
@@ -203,11 +204,26 @@ def test_initial_momenta_are_maxwell_boltzmann_without_drift():
 
 def test_bussi_walks_one_replica_at_a_time(tmp_path):
     explore = settings(ensemble="nvt_bussi", temperatures_K=(300.0, 600.0), replicas=2)
-    result = walk(tmp_path, [copper(1)], explore)
+    potential = Counting(EMT(), "emt")
+    result = walk(tmp_path, [copper(1)], explore, potential)
     assert len(result.frames) == 16
-    assert len(list(tmp_path.glob("chunk-*"))) == 4
+    assert set(potential.sizes) == {1}
     plan = md.plan_replicas([copper(1)], explore, 1, "it00")
     same(walk(tmp_path / "one", [], explore, replicas=[plan[2]]).frames, by_replica(result.frames)[plan[2].id])
+
+
+class Counting(AsePotential):
+    """Notes how many frames it is asked for at a time."""
+
+    batched = True
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.sizes = []
+
+    def compute(self, frames, *, stress=False):
+        self.sizes.append(len(frames))
+        return super().compute(frames, stress=stress)
 
 
 def test_fixed_atoms_stay_and_other_constraints_are_refused(tmp_path):
@@ -285,6 +301,8 @@ def test_guard_stops_one_replica_and_the_rest_goes_on(tmp_path, odd, reason, ste
     assert (stop.value is None) == (reason in {"calculator", "non_finite"})
     frames = by_replica(result.frames)
     assert [f.info["md_step"] for f in frames["it00-md01"]] == [4]
+    assert stop.frame_ids == (frames["it00-md01"][0].info["frame_id"],)
+    assert frames["it00-md01"][0].info.pop("before_stop") == reason
     calm = by_replica(walk(tmp_path / "calm", starts, explore, Pulls(odd, after=10**6)).frames)
     for replica in ("it00-md00", "it00-md02"):
         same(frames[replica], calm[replica])
@@ -319,7 +337,7 @@ def test_real_potential_too_long_a_step_blows_up_and_is_caught(tmp_path):
     assert all(np.isfinite(f.arrays["MD_forces"]).all() for f in result.frames)
 
 
-def test_replicas_broken_from_the_start_stop_at_step_0_and_end_the_chunk(tmp_path):
+def test_replicas_broken_from_the_start_stop_at_step_0_and_end_it(tmp_path):
     near = Atoms("Cu2", [[0, 0, 0], [0.3, 0, 0]], cell=[9, 9, 9], pbc=True)
     unknown = bulk("Fe", cubic=True)  # EMT has no iron
     result = walk(tmp_path, [near, unknown], settings(guard=Guard(max_force_eV_per_A=1e9)))
@@ -377,7 +395,7 @@ def test_folder_of_another_plan_is_refused(tmp_path):
     walk(tmp_path, [copper()], settings())
     with pytest.raises(WorkspaceError, match="holds MD of other starts"):
         walk(tmp_path, [copper()], settings(timestep_fs=2.0))
-    (tmp_path / "chunk-000" / "state.npz").write_bytes(b"PK garbage")
+    (tmp_path / "state.npz").write_bytes(b"PK garbage")
     with pytest.raises(WorkspaceError, match=r"state\.npz: can't be read"):
         walk(tmp_path, [copper()], settings())
 
@@ -389,7 +407,7 @@ def test_progress_ends_at_all(tmp_path):
     md.run(emt(), replicas, explore, tmp_path, lambda *told: seen.append(told))
     assert [done for done, _, _ in seen] == sorted(done for done, _, _ in seen)
     assert seen[-1][:2] == (60, 60)
-    assert seen[0] == (10, 60, "step 5 of 20, 2 of 2 replicas")
+    assert seen[0] == (10, 60, "0 of 3 replicas done, 2 on their way")
 
 
 def test_stepper_is_plain_ase_md():
@@ -414,3 +432,93 @@ def test_stop_is_plain_data():
     stop = md.Stop("a", "b", 300.0, 5, "force", 61.0, 60.0, "s")
     assert dataclasses.asdict(stop)["reason"] == "force"
     assert new_generator(3).standard_normal() == new_generator(3).standard_normal()
+
+
+# ---------------------------------------------------------------- full batches
+
+
+class Shaky(Counting):
+    """EMT that fails for Al from its tenth call on."""
+
+    def compute(self, frames, *, stress=False):
+        for index, atoms in enumerate(frames):
+            if len(self.sizes) >= 10 and atoms.numbers[0] == 13:
+                raise FrameFailed(index, "shaken")
+        return super().compute(frames, stress=stress)
+
+
+def test_the_batch_stays_full_and_no_walk_depends_on_it(tmp_path):
+    starts = [copper(2), copper(1, element="Al"), copper(1), copper(1, seed=5)]
+    explore = settings(replicas=2, max_batch_replicas=3, n_steps=20)
+    plan = md.plan_replicas(starts, explore, 3, "it00")
+    potential = Shaky(EMT(), "emt")
+    result = walk(tmp_path / "few", starts, explore, potential, replicas=plan)
+    assert {stop.start for stop in result.stops} == {"Al1"}
+    walking = [size for size in potential.sizes if size > 2]  # two at most enter at once, after the first three
+    assert set(walking) == {3}
+    assert len(walking) >= 40  # two and a bit times the 20 steps
+    frames = by_replica(result.frames)
+    for replica in (plan[0], plan[4], plan[7]):
+        same(frames[replica.id], walk(tmp_path / replica.id, starts, explore, replicas=[replica]).frames)
+
+
+# ---------------------------------------------------------------- temperature
+
+
+def test_a_ramp_is_followed_and_told(tmp_path):
+    start = copper(2)
+    for ensemble in ("nvt_langevin", "nvt_bussi"):
+        explore = settings(
+            ensemble=ensemble, temperatures_K=((100.0, 700.0), 100.0), n_steps=4000, frame_every=10, timestep_fs=4.0,
+            friction_per_fs=0.02, initial_temperature_factor=1.0, replicas=4,
+        )  # fmt: skip
+        potential = Springs(start.positions.copy(), adrift=ensemble == "nvt_bussi")
+        result = walk(tmp_path / ensemble, [start], explore, potential)
+        frames = by_replica(result.frames)
+        ramped = [frame for name in sorted(frames)[:4] for frame in frames[name]]
+        assert all(f.info["temperature_K"] == pytest.approx(100 + 600 * f.info["md_step"] / 4000) for f in ramped)
+        share = (3 * 8 - 3) / (3 * 8) if ensemble == "nvt_bussi" else 1.0
+        for first in (500, 3500):
+            some = [f for f in ramped if first <= f.info["md_step"] < first + 500]
+            measured_K = np.mean([f.info["MD_kinetic_temperature_K"] for f in some]) / share
+            assert measured_K == pytest.approx(np.mean([f.info["temperature_K"] for f in some]), rel=0.15)
+        level = [frame.info["temperature_K"] for name in sorted(frames)[4:] for frame in frames[name]]
+        assert set(level) == {100.0}
+
+
+def test_langevin_samples_the_canonical_distribution_of_springs(tmp_path):
+    """Mean and variance of kinetic and potential energy: N/2 and N/2 times kT, kT squared, for N = 3 n_atoms each."""
+    start, temperature_K = copper(1, rattle=0.0), 300.0
+    explore = settings(
+        temperatures_K=(temperature_K,), n_steps=6000, frame_every=40, timestep_fs=2.0, friction_per_fs=0.02,
+        initial_temperature_factor=1.0, replicas=24, guard=Guard(check_every=100),
+    )  # fmt: skip
+    result = walk(tmp_path, [start], explore, Springs(start.positions.copy(), adrift=False))
+    frames = [f for f in result.frames if f.info["md_step"] > 1000]
+    n, unit = 3 * len(start), units.kB * temperature_K
+    kinetic = np.array([f.info["MD_kinetic_temperature_K"] for f in frames]) * units.kB * n / 2 / unit
+    potential = np.array([f.info["MD_energy"] for f in frames]) / unit
+    for energies in (kinetic, potential):
+        own = energies.reshape(24, -1)  # replicas are independent, so their spread bounds the error honestly
+        means, variances = own.mean(axis=1), own.var(axis=1)
+        error = 4 / np.sqrt(24)
+        assert means.mean() == pytest.approx(n / 2, abs=error * means.std(ddof=1))
+        assert variances.mean() == pytest.approx(n / 2, abs=error * variances.std(ddof=1))
+        assert means.std(ddof=1) < 0.1 * n  # and that bound is no empty one
+
+
+# ---------------------------------------------------------------- starts without MD
+
+
+def test_no_steps_keep_the_perturbed_starts(tmp_path):
+    explore = settings(n_steps=0, strain=0.03, rattle_A=0.1, replicas=5, max_batch_replicas=2)
+    potential = Counting(EMT(), "emt")
+    result = walk(tmp_path, [copper(1)], explore, potential)
+    plan = md.plan_replicas([copper(1)], explore, 1, "it00")
+    assert potential.sizes == [2, 2, 1]
+    assert [f.info["frame_id"] for f in result.frames] == [f"{r.id}-000000" for r in plan]
+    for frame, replica, label in zip(result.frames, plan, emt().compute(result.frames), strict=True):
+        assert np.array_equal(frame.positions, replica.start.positions)
+        assert np.array_equal(frame.cell, replica.start.cell)
+        assert not np.array_equal(frame.cell, copper(1).cell)
+        assert frame.info["MD_energy"] == label.energy_eV

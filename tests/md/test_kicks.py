@@ -8,11 +8,12 @@ import ase.io
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.build import bulk, fcc111
 from ase.constraints import FixAtoms
 
 from ipip_ext.geometry import closest_approach
 from ipip_ext.md import plan_replicas
-from ipip_ext.md.kicks import CLOSEST
+from ipip_ext.md.kicks import CLOSEST, filled_directions, strained
 from ipip_ext.recipe import Explore
 
 STARTS = ase.io.read(Path(__file__).parents[2] / "recipes/data/mo_s_o/starts.extxyz", index=":")
@@ -73,3 +74,43 @@ def test_fixed_atoms_stay_and_a_lone_atom_is_no_trouble():
         assert not np.array_equal(replica.start.positions[3:], held.positions[3:])
         assert replica.start.constraints
     assert len(replicas[2].start) == 1
+
+
+def strain_of(replica) -> np.ndarray:
+    """The strain that made a replica's cell of its start's."""
+    start = next(s for s in STARTS if s.info["name"] == replica.start_name)
+    return np.linalg.solve(start.cell.array, replica.start.cell.array) - np.eye(3)
+
+
+def test_strain_is_symmetric_random_and_leaves_vacuum_alone():
+    replicas = plan_replicas(STARTS, explore(strain=0.02, replicas=11), 1, "it00")  # slabs, with their vacuum along z
+    strains = np.array([strain_of(r) for number, r in enumerate(replicas) if number % 11])
+    assert len(strains) == 200
+    assert np.allclose(strains, strains.transpose(0, 2, 1), atol=1e-12)
+    assert np.abs(strains[:, 2, :]).max() < 1e-12
+    for i, j, spread in ((0, 0, 0.02), (1, 1, 0.02), (0, 1, 0.02 / np.sqrt(2))):
+        assert np.std(strains[:, i, j]) == pytest.approx(spread, rel=0.2)
+    first = replicas[1]
+    start = STARTS[0]
+    assert np.allclose(first.start.get_scaled_positions(wrap=False), start.get_scaled_positions(wrap=False))
+    assert np.array_equal(replicas[0].start.cell.array, start.cell.array)
+
+
+def test_strain_goes_where_matter_goes_on():
+    crystal, wire = bulk("Cu"), bulk("Cu", cubic=True)
+    wire.pbc = (False, False, True)
+    molecule = Atoms("OH", [[0, 0, 0], [1, 0, 0]], cell=[9, 9, 9], pbc=True)
+    tilted = fcc111("Cu", (2, 2, 3), vacuum=6.0, orthogonal=False)
+    tilted.pbc = True
+    tilted.rotate(40, (1, 2, 3), rotate_cell=True)
+    assert [filled_directions(atoms) for atoms in (crystal, wire, molecule, tilted)] == [[0, 1, 2], [2], [], [0, 1]]
+    draw = np.random.default_rng
+    assert not np.isclose(strained(crystal, 0.05, draw(0)).get_volume(), crystal.get_volume())
+    assert np.array_equal(strained(molecule, 0.05, draw(0)).cell, molecule.cell)
+    pulled = strained(wire, 0.05, draw(0))
+    assert np.allclose((pulled.cell.array - wire.cell.array)[:2], 0)
+    assert not np.isclose(pulled.cell[2, 2], wire.cell[2, 2])
+    normal = np.cross(tilted.cell[0], tilted.cell[1])
+    heights = [atoms.positions @ normal for atoms in (tilted, strained(tilted, 0.05, draw(0)))]
+    assert np.allclose(*heights)
+    assert np.allclose(tilted.cell[2] @ normal, strained(tilted, 0.05, draw(0)).cell[2] @ normal)

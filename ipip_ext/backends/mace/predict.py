@@ -7,14 +7,17 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 from ase import Atoms
+from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 from ipip_ext.ase_calculator import PotentialCalculator
 from ipip_ext.backends.mace.graphs import Batch, Graph, collate, graph_of, species_index
+from ipip_ext.backends.mace.session import MaceSession
 from ipip_ext.errors import DataError
 from ipip_ext.potential import Prediction
 
 _MAX_ATOMS = {"cpu": 1_000, "cuda": 20_000}
+_CACHED_BYTES = 10e6  # of one number an edge and channel; a batch of more of them costs up to half as much again
 
 
 class MacePotential:
@@ -33,7 +36,7 @@ class MacePotential:
         self.dtype = next(module.parameters()).dtype
         self.r_max_A = float(module.r_max)  # type: ignore[arg-type]
         self.index = species_index([int(z) for z in module.atomic_numbers])  # type: ignore[union-attr]
-        self.max_atoms = _MAX_ATOMS["cpu" if device == "cpu" else "cuda"]
+        self.max_atoms = _max_atoms(module) if device == "cpu" else _MAX_ATOMS["cuda"]
 
     def compute(self, frames: Sequence[Atoms], *, stress: bool = False) -> list[Prediction]:
         """Return energies and forces; raises DataError for an element the model was not trained on."""
@@ -63,13 +66,19 @@ class MacePotential:
 
     def graph(self, atoms: Atoms) -> Graph:
         """Return the graph of `atoms`; raises DataError for an unknown element."""
-        try:
-            return graph_of(atoms, self.index, self.r_max_A, self.dtype)
-        except KeyError:
-            unknown = sorted(set(atoms.get_chemical_symbols()) - set(_symbols(self.index)))
-            raise DataError(
-                f"{self.name} does not know {', '.join(unknown)}; it was trained on {', '.join(_symbols(self.index))}."
-            ) from None
+        self.require_known(atoms)
+        return graph_of(atoms, self.index, self.r_max_A, self.dtype)
+
+    def require_known(self, atoms: Atoms) -> None:
+        """Raise DataError for an element that the model was not trained on."""
+        unknown = sorted(set(atoms.numbers.tolist()) - set(self.index))
+        if unknown:
+            words = [", ".join(chemical_symbols[z] for z in numbers) for numbers in (unknown, sorted(self.index))]
+            raise DataError(f"{self.name} does not know {words[0]}; it was trained on {words[1]}.")
+
+    def session(self, frames: Sequence[Atoms]) -> MaceSession:
+        """Return a session of `frames`: their energies and forces at many sets of positions, for MD."""
+        return MaceSession(self, frames)
 
     def forward(self, batch: Batch, stress: bool) -> Batch:
         """Return MACE's output for `batch`."""
@@ -88,17 +97,19 @@ class MacePotential:
         assert start == n_features
         return columns
 
+    def parts(self, sizes: Sequence[int]) -> list[range]:
+        """Return which frames, of so many atoms each, go into one batch after the other; batches of like size."""
+        if not len(sizes):
+            return []
+        atoms = np.cumsum(sizes)
+        n_batches = int(np.ceil(atoms[-1] / self.max_atoms))
+        batch = (atoms - np.asarray(sizes) / 2) * n_batches // atoms[-1]  # by where a frame's middle falls
+        ends = [*(np.flatnonzero(np.diff(batch)) + 1).tolist(), len(sizes)]
+        return [range(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+
     def _chunks(self, graphs: Sequence[Graph]) -> Iterator[list[Graph]]:
-        chunk: list[Graph] = []
-        atoms = 0
-        for graph in graphs:
-            if chunk and atoms + len(graph.species) > self.max_atoms:
-                yield chunk
-                chunk, atoms = [], 0
-            chunk.append(graph)
-            atoms += len(graph.species)
-        if chunk:
-            yield chunk
+        for part in self.parts([len(graph.species) for graph in graphs]):
+            yield [graphs[index] for index in part]
 
 
 def _split(output: Batch, sizes: list[int]) -> list[Prediction]:
@@ -109,7 +120,12 @@ def _split(output: Batch, sizes: list[int]) -> list[Prediction]:
     return [Prediction(float(e), f, s) for e, f, s in zip(energy, forces, tensors, strict=True)]
 
 
-def _symbols(index: object) -> list[str]:
-    from ase.data import chemical_symbols
-
-    return [chemical_symbols[z] for z in sorted(index)]  # type: ignore[call-overload]
+def _max_atoms(module: torch.nn.Module) -> int:
+    """Return how many atoms make a batch on a CPU: as many as its caches hold."""
+    wide, neighbors = 1, 1.0
+    for interaction in module.interactions:  # type: ignore[union-attr]
+        irreps = getattr(interaction.conv_tp, "irreps_out", None)  # not there in other layouts than e3nn's
+        wide = max(wide, 1 if irreps is None else irreps.dim)
+        neighbors = max(neighbors, float(interaction.avg_num_neighbors))
+    size = next(module.parameters()).element_size()
+    return int(np.clip(_CACHED_BYTES / (size * wide * neighbors), 1, _MAX_ATOMS["cpu"]))

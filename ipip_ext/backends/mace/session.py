@@ -1,0 +1,119 @@
+"""Many steps of the same frames: all that does not move stays on the device between them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from ase import Atoms
+from numpy.typing import NDArray
+
+from ipip_ext.backends.mace.graphs import Batch
+from ipip_ext.backends.mace.verlet import SKIN_A, VerletLists
+from ipip_ext.errors import DataError
+from ipip_ext.potential import Array
+
+if TYPE_CHECKING:
+    from ipip_ext.backends.mace.predict import MacePotential
+
+
+class MaceSession:
+    """Frames of fixed species and cells; a step costs one upload of positions and one download of what came out.
+
+    A frame that can't be computed stands in its batch as atoms without neighbours, and its numbers are NaN.
+    """
+
+    def __init__(self, potential: MacePotential, frames: Sequence[Atoms], skin_A: float = SKIN_A) -> None:
+        self.potential = potential
+        self.counts = np.array([len(frame) for frame in frames])
+        self.offsets = np.concatenate([[0], np.cumsum(self.counts)[:-1]]).astype(int)
+        self.unknown: dict[int, str] = {}
+        for index, frame in enumerate(frames):
+            try:
+                potential.require_known(frame)
+            except DataError as error:
+                self.unknown[index] = f"{type(error).__name__}: {error}"
+        self.finite = np.zeros((int(self.counts.sum()), 3))  # the last positions of each frame that were
+        self.blocks = [
+            _Block(potential, [frames[i] for i in part], slice(part[0], part[-1] + 1), skin_A)
+            for part in potential.parts(self.counts.tolist())
+        ]
+
+    def compute(self, positions: Array) -> tuple[Array, Array, dict[int, str]]:
+        """Return energies, forces, and why a frame failed (see `ipip_ext.potential.Session`)."""
+        broken = ~np.isfinite(np.add.reduceat(positions.sum(axis=1), self.offsets))
+        failures = {int(index): "positions are not finite" for index in np.flatnonzero(broken)} | self.unknown
+        self.finite = np.where(np.repeat(broken, self.counts)[:, None], self.finite, positions)
+        skip = np.isin(np.arange(len(self.counts)), list(failures))
+        rows = np.split(self.finite, self.offsets[[block.part.start for block in self.blocks[1:]]])
+        for block, own in zip(self.blocks, rows, strict=True):
+            found = block.renew(own, skip[block.part])
+            failures |= {block.part.start + index: why for index, why in found.items()}
+        energies, forces = self._evaluate([len(own) for own in rows])
+        lost = list(failures)
+        energies[lost] = np.nan
+        forces[np.isin(np.repeat(np.arange(len(self.counts)), self.counts), lost)] = np.nan
+        return energies, forces, failures
+
+    def _evaluate(self, sizes: list[int]) -> tuple[Array, Array]:
+        on_device = torch.as_tensor(self.finite, dtype=self.potential.dtype).to(self.potential.device)
+        parts = zip(self.blocks, torch.split(on_device, sizes), strict=True)
+        outputs = [block.evaluate(positions) for block, positions in parts]
+        energies, forces = zip(*outputs, strict=True)
+        numbers = torch.cat([*energies, *(f.reshape(-1) for f in forces)]).cpu().double().numpy()
+        return numbers[: len(self.counts)], numbers[len(self.counts) :].reshape(-1, 3)
+
+
+class _Block:
+    """Frames that are evaluated as one batch. part: which of the session's they are."""
+
+    def __init__(self, potential: MacePotential, frames: Sequence[Atoms], part: slice, skin_A: float) -> None:
+        self.potential = potential
+        self.part = part
+        self.lists = VerletLists(frames, potential.r_max_A, skin_A)
+        self.fixed = _fixed(potential, frames)
+        self._upload()
+
+    def renew(self, positions: Array, skip: NDArray[np.bool_]) -> dict[int, str]:
+        """Bring the neighbour lists up to `positions`; return why a frame has none."""
+        changed, failures = self.lists.update(positions, skip)
+        if changed:
+            self._upload()
+        return failures
+
+    def _upload(self) -> None:
+        edges = self.lists.edges
+        starts = np.repeat(self.lists.offsets, [len(each.shifts) for each in edges])
+        pairs = np.concatenate([each.pairs for each in edges], axis=1) + starts
+        shifts = np.concatenate([each.shifts for each in edges])
+        self.pairs = torch.from_numpy(pairs).to(self.potential.device)
+        self.shifts = torch.from_numpy(shifts).to(self.potential.device, self.potential.dtype)
+
+    def evaluate(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return energies (n_frames,) and forces (n_rows, 3) at `positions`, on the device."""
+        vectors = positions.index_select(0, self.pairs[1]) - positions.index_select(0, self.pairs[0]) + self.shifts
+        # pairs in the skin add exact zeros to MACE's sums; without them a small cell is a third cheaper
+        near = torch.nonzero((vectors * vectors).sum(dim=1) < self.potential.r_max_A**2)[:, 0]
+        moving = {
+            "positions": positions,
+            "edge_index": self.pairs.index_select(1, near),
+            "shifts": self.shifts.index_select(0, near),
+        }
+        output = self.potential.forward({**self.fixed, **moving}, stress=False)
+        return output["energy"].detach(), output["forces"].detach()
+
+
+def _fixed(potential: MacePotential, frames: Sequence[Atoms]) -> Batch:
+    """Return the part of a batch that no step changes."""
+    species = torch.tensor([potential.index.get(int(z), 0) for frame in frames for z in frame.numbers])
+    sizes = torch.tensor([len(frame) for frame in frames])
+    fixed = {
+        "node_attrs": torch.nn.functional.one_hot(species, len(potential.index)).to(potential.dtype),
+        "cell": torch.as_tensor(np.concatenate([frame.cell.array for frame in frames])).to(potential.dtype),
+        "batch": torch.repeat_interleave(torch.arange(len(frames)), sizes),
+        "ptr": torch.cat([torch.zeros(1, dtype=torch.long), torch.cumsum(sizes, 0)]),
+        "head": torch.zeros(len(frames), dtype=torch.long),
+    }
+    return {key: value.to(potential.device) for key, value in fixed.items()}

@@ -1,0 +1,236 @@
+"""Kill a real run at many points, resume it, and hold what it ends with against a run that nobody disturbed.
+
+    python tests/torture.py --points 100 --report docs/reliability.md
+
+A point is a moment at which something reaches the disk: before each fsync, and before and after each rename. These are
+the ends of stages, every event, every epoch's checkpoint, every commit of MD and every record. At each chosen point the
+run meets one of: SIGKILL, SIGTERM, SIGINT, an exception. Runs are forks of one process that has imported everything and
+computed nothing, so that a point costs a run and no imports.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import itertools
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from conftest import write_alloy, write_recipe
+from safetensors.numpy import load_file
+
+from ipip_ext import md, runner, signals
+from ipip_ext.backends import registry
+from ipip_ext.events import read_events
+from ipip_ext.recipe_file import load_recipe
+
+KINDS = ("SIGKILL", "SIGTERM", "exception", "SIGINT")
+EXPECTED = {"SIGKILL": -signal.SIGKILL, "SIGTERM": 143, "SIGINT": 130, "exception": 99}
+MEASURED = ("_ms", "_s", "_MiB")
+"""Ends of the names of numbers that no two runs have in common."""
+
+SIZES: dict[str, Any] = {
+    "tracking__enabled": False, "pretrain__epochs": 3, "finetune__epochs": 3, "explore__n_steps": 20,
+    "evaluate__speed_steps": 1, "evaluate__speed_supercell": [1, 1, 1],
+    "baselines": [{"kind": "teacher"}, {"kind": "scratch", "fit": {"epochs": 2}}],
+}  # fmt: skip
+
+
+class Injected(BaseException):
+    """What no code of a run expects."""
+
+
+class Points:
+    """Counts the points that a run passes, and at one of them does `act`."""
+
+    def __init__(self, at: int | None = None, act: Callable[[], None] = lambda: None) -> None:
+        self.passed, self._at, self._act = 0, at, act
+        self._replace, self._fsync = os.replace, os.fsync
+
+    def install(self) -> None:
+        os.replace, os.fsync = self.replace, self.fsync  # type: ignore[assignment]
+
+    def replace(self, *arguments: Any, **options: Any) -> None:
+        self._pass()
+        self._replace(*arguments, **options)
+        self._pass()
+
+    def fsync(self, handle: int) -> None:
+        self._pass()
+        self._fsync(handle)
+
+    def _pass(self) -> None:
+        self.passed += 1
+        if self.passed == self._at:
+            self._act()
+
+
+def fork(folder: Path, points: Points) -> int:
+    """Run the recipe of `folder` in a fork, as far as it comes; return its exit code, negative for a signal."""
+    process = os.fork()
+    if process:
+        return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    code = 1
+    try:
+        points.install()
+        recipe = load_recipe(folder / "recipe.yaml")
+        with signals.stoppable():
+            runner.run(recipe, folder / "run", quiet=True, check=lambda _: None)
+        (folder / "points").write_text(str(points.passed))
+        code = 0
+    except signals.Stopped as stop:
+        code = stop.exit_code
+    except Injected:
+        code = EXPECTED["exception"]
+    except BaseException:  # noqa: BLE001 - a fork must never return to its parent's stack
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def deed(kind: str) -> Callable[[], None]:
+    """Return what is done to the run at its point."""
+    if kind == "exception":
+
+        def fail() -> None:
+            raise Injected
+
+        return fail
+    return lambda: os.kill(os.getpid(), getattr(signal, kind))
+
+
+def outcome(run: Path) -> dict[str, Any]:
+    """Return all that two runs must have in common: weights, tables without timings, events without restarts."""
+    weights = {str(p.relative_to(run)): load_file(p) for p in sorted(run.rglob("*.safetensors"))}
+    table = [line.split(",") for line in (run / "compare.csv").read_text().splitlines()]
+    timed = [i for i, name in enumerate(table[0]) if name.endswith(MEASURED)]
+    return {
+        "weights": {f: {k: v.tobytes() for k, v in tensors.items()} for f, tensors in weights.items()},
+        "table": [[cell for i, cell in enumerate(row) if i not in timed] for row in table],
+        "frames": {str(p.relative_to(run)): p.read_bytes() for p in sorted(run.rglob("*.extxyz"))},
+        "events": list(dict.fromkeys(history(run))),
+        "left": [str(p.relative_to(run)) for p in run.rglob("*") if ".part" in p.name or p.name.startswith("lock")],
+    }
+
+
+def history(run: Path) -> Iterator[str]:
+    """Yield what happened. A stage that was found finished is one that finished; what is said again counts once."""
+    for event in read_events(run / "events.jsonl"):
+        if event.kind == "stage" and event.name != "started":
+            yield f"{event.stage} is whole"
+        elif event.kind == "metric" and event.stage != "speed":
+            yield f"{event.stage} {event.name} {event.step} {event.value!r}"
+        elif event.kind == "row":
+            told = {key: value for key, value in event.data["metrics"].items() if not key.endswith(MEASURED)}
+            yield f"{event.name} {json.dumps(told, sort_keys=True)}"
+        elif event.kind in ("note", "artifact"):
+            yield f"{event.stage} {event.name}"
+
+
+def torture(n_points: int, folder: Path, say: Callable[[str], None]) -> dict[str, Any]:
+    """Return what came of `n_points` points, spread evenly over the run; kinds take turns."""
+    (folder / "data").mkdir()
+    write_alloy(folder / "data")
+    straight = _new(folder, "straight")
+    points = Points()
+    assert fork(straight, points) == 0
+    there = int((straight / "points").read_text())
+    expected = outcome(straight / "run")
+    n_points = min(n_points, there)
+    done: collections.Counter[str] = collections.Counter()
+    failures = []
+    for index, kind in zip(range(n_points), itertools.cycle(KINDS), strict=False):
+        at = 1 + (2 * index + 1) * there // (2 * n_points)
+        place = _new(folder, f"{index}-{kind}")
+        code = fork(place, Points(at, deed(kind)))
+        # a signal that is no SIGKILL may come so late that no safe point is left
+        stopped = code == EXPECTED[kind] or (code == 0 and kind in ("SIGTERM", "SIGINT"))
+        again = fork(place, Points())
+        equal = again == 0 and outcome(place / "run") == expected
+        done["points"] += 1
+        done[kind] += 1
+        done["resumed"] += again == 0
+        done["equal"] += equal
+        if not (stopped and equal):
+            failures.append({"point": at, "kind": kind, "code": code, "again": again, "folder": str(place)})
+            say(f"point {at} {kind}: exit code {code}, then {again}; equal: {equal}")
+        else:
+            shutil.rmtree(place)
+    return {"points_there": there, "failures": failures, **done}
+
+
+def _new(folder: Path, name: str) -> Path:
+    place = folder / name
+    place.mkdir()
+    write_recipe(place, folder / "data", **SIZES)
+    return place
+
+
+def page(found: dict[str, Any], took_s: float) -> str:
+    """Return the summary as it stands in docs/reliability.md."""
+    kinds = ", ".join(f"{found[kind]} {kind}" for kind in KINDS if kind in found)
+    return f"""# Reliability
+
+What ends a run, and what becomes of it:
+
+- **SIGTERM, SIGINT (Ctrl-C), SIGUSR1** (SLURM's `--signal=USR1@60`): it stops at the next safe point, when what it has
+  is on disk, or after 5 seconds where it stands; says how to go on; exits with 143, 130, 138. A second Ctrl-C ends it
+  at once. The processes that it started end with it.
+- **SIGKILL, a crash, a lost node**: training goes on from the last epoch, MD from the last commit (20 seconds), labels
+  of a reference method from the last label.
+- **A full or read-only disk**: one line and exit code 2; mend it, and the same command goes on.
+- **A second run in the same folder** is told who is at work there, and exits with 2. A lock that a crash left behind is
+  known by host, boot, process and the time it began, and gives way. One that another machine left can't be judged; the
+  message names the file to delete. It is made by link(2), which is atomic on NFS too.
+
+## Killed anywhere
+
+Made by `scripts/torture --points N --report docs/reliability.md`. A tiny but real run (two iterations,
+every stage) is disturbed once at a point where something reaches the disk (before an fsync, before or after a rename),
+then resumed by the same command.
+
+| | |
+|---|---|
+| points in the run | {found["points_there"]} |
+| points disturbed | {found["points"]} ({kinds}) |
+| resumed to the end | {found["resumed"]} |
+| weights, pools, tables and event log equal to the undisturbed run's | {found["equal"]} |
+| minutes | {took_s / 60:.0f} |
+
+Weights of every student and all frames are compared bitwise, the table without its timings, the event log without its
+marks of restarts: an event that is said again counts once, and a stage found finished counts as finished.
+"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--points", type=int, default=100)
+    parser.add_argument("--report", type=Path, help="write the summary here")
+    parser.add_argument("--keep", type=Path, help="work here, and leave what failed")
+    asked = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+    md.engine.COMMIT_EVERY_S = 0.0  # every step of MD is a point
+    registry.backend("mace")
+    start = time.monotonic()
+    place = asked.keep or Path(tempfile.mkdtemp(prefix="torture-"))
+    place.mkdir(parents=True, exist_ok=True)
+    found = torture(asked.points, place, lambda text: print(text, file=sys.stderr, flush=True))  # noqa: T201
+    print(json.dumps(found))  # noqa: T201
+    if asked.report is not None:
+        asked.report.write_text(page(found, time.monotonic() - start), encoding="utf-8")
+    if not found["failures"] and asked.keep is None:
+        shutil.rmtree(place)
+    return bool(found["failures"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
