@@ -18,6 +18,7 @@ from ipip_ext.recipe import (
     Conventional,
     Distilled,
     Explore,
+    Finetuned,
     NoForget,
     Properties,
     Recipe,
@@ -32,7 +33,7 @@ from ipip_ext.stages.properties import as_nve, properties, trajectory_properties
 from ipip_ext.stages.report import report
 from ipip_ext.stages.speed import speed, supercell
 from ipip_ext.stages.stability import as_md, stability
-from ipip_ext.stages.train import scratch
+from ipip_ext.stages.train import scratch, tune_foundation
 from ipip_ext.timing import times, training_costs
 from ipip_ext.workspace import Done, Workspace
 
@@ -88,6 +89,10 @@ def run_baselines(
         match baseline:
             case Scratch():
                 model |= {"model": train_scratch(recipe, work, baseline, e0s_eV, task).model}
+            case Finetuned():
+                foundation = calculators.identity(baseline.calculator, recipe.folder)
+                tuned = work.do(tune_foundation, baseline.fit, at=at, foundation=foundation, **task)
+                model = {"backend": tuned.backend, "model": tuned.model}
             case NoForget():
                 unforgotten = no_forget(f"{at}/")
                 model |= {"model": unforgotten[best_of(unforgotten)].tuned.model}

@@ -8,6 +8,7 @@
     |   |-- ModelFileError   a model file that is missing, broken or foreign
     |   `-- WorkspaceError   a run folder that is broken or belongs to another recipe
     `-- StageFailed          the computation itself failed; finished stages are intact
+        `-- Diverged         a training whose loss or gradients became NaN or infinite
 
 Every message says what is wrong, where, and how to mend it.
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class IpipError(Exception):
@@ -48,6 +50,18 @@ class WorkspaceError(UserError):
 
 class StageFailed(IpipError):
     """A computation failed; everything finished before it is intact."""
+
+
+class Diverged(StageFailed):
+    """A training whose loss or gradients are not finite.
+
+    what: what was not, and where. best: by validation the best model until then, among them the one that the training
+    began with; a backend's own object.
+    """
+
+    def __init__(self, what: str, best: Any) -> None:
+        super().__init__(f"{what}. Lower lr or check these labels; finished epochs are kept.")
+        self.what, self.best = what, best
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -6,6 +6,7 @@ file and MLflow are sinks that read the same stream.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -13,7 +14,9 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+
+from ipip_ext.errors import WorkspaceError
 
 log = logging.getLogger("ipip_ext")
 
@@ -49,17 +52,28 @@ class Event:
 
 
 class EventBus:
-    """Hands each event to every sink; a sink that fails is dropped and the run goes on."""
+    """Hands each event to every sink.
+
+    One that fails is dropped and the run goes on, unless the sink is `essential`: then the run ends, since an event
+    that is lost is said again by no one.
+    """
 
     def __init__(self, sinks: list[Sink] | None = None) -> None:
         self.sinks = list(sinks or [])
 
     def emit(self, event: Event) -> None:
-        """Hand `event` to every sink."""
+        """Hand `event` to every sink. Raises WorkspaceError if an essential one fails.
+
+        It does not for the event by which a run tells why it stops: that reason must not be hidden by another.
+        """
         for sink in list(self.sinks):
             try:
                 sink(event)
-            except Exception as error:  # noqa: BLE001 - no sink may end a run of days
+            except Exception as error:
+                if getattr(sink, "essential", False) and (event.kind, event.name) != ("run", "stopped"):
+                    if isinstance(error, WorkspaceError):
+                        raise
+                    raise WorkspaceError(f"{_sink_name(sink)} failed: {type(error).__name__}: {error}") from error
                 self.sinks.remove(sink)
                 log.warning("%s stopped: %s: %s", _sink_name(sink), type(error).__name__, error)
 
@@ -68,22 +82,35 @@ class JsonLines:
     """Appends events to a file, one JSON object a line, flushed at once."""
 
     SILENT = frozenset({"progress"})  # a bar's ticks are not history
+    essential: ClassVar[bool] = True
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        if path.exists() and path.stat().st_size and not path.read_bytes().endswith(b"\n"):
-            with path.open("a", encoding="utf-8") as file:  # a kill cut the last line short
-                file.write("\n")
+        self._end_cut_line()
 
     def __call__(self, event: Event) -> None:
-        """Append `event`."""
+        """Append `event`. Raises WorkspaceError if the file can't be written."""
         if event.kind in self.SILENT:
             return
         line = json.dumps(asdict(event), sort_keys=True) + "\n"
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                self._end_cut_line()
+            raise WorkspaceError(
+                f"{self.path}: can't be written ({error.strerror}); all finished stages are intact. Mend that, and the"
+                " same command goes on from there."
+            ) from error
+
+    def _end_cut_line(self) -> None:
+        """End a line that a kill or a full disk has cut short, so that the next event has one of its own."""
+        if self.path.exists() and self.path.stat().st_size and not self.path.read_bytes().endswith(b"\n"):
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write("\n")
 
 
 def read_events(path: Path) -> Iterator[Event]:

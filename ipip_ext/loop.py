@@ -26,7 +26,7 @@ from ipip_ext.workspace import Done, Workspace
 
 STAGES = (
     "prepare", "explore", "correct", "pretrain", "finetune", "evaluate", "sample", "select", "committee", "ask",
-    "label", "forget", "model", "scratch", "stability", "properties", "trajectory_properties",
+    "label", "forget", "model", "scratch", "tune_foundation", "stability", "properties", "trajectory_properties",
     "calibration", "speed", "report",
 )  # fmt: skip
 """Every stage, in the order in which a run first meets them."""

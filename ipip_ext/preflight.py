@@ -23,11 +23,22 @@ from ipip_ext.dataset import Dataset, check_apart, check_elements, load_dataset
 from ipip_ext.errors import CalculatorError, DataError, RecipeError, UserError, did_you_mean
 from ipip_ext.potential import Array, FrameFailed, Potential, Prediction
 from ipip_ext.property_curves import check_strained, check_trajectory
-from ipip_ext.recipe import Baseline, CalculatorBaseline, Conventional, Explore, Fit, Properties, Recipe, Stability
+from ipip_ext.recipe import (
+    Baseline,
+    CalculatorBaseline,
+    Conventional,
+    Explore,
+    Finetuned,
+    Fit,
+    Properties,
+    Recipe,
+    Stability,
+)
 from ipip_ext.stages.evaluate import known
 from ipip_ext.stages.properties import as_nve
 from ipip_ext.stages.speed import supercell
 from ipip_ext.stages.stability import as_md
+from ipip_ext.stages.train import adopt
 
 _PROBES = 12
 _FREE = 6
@@ -134,7 +145,7 @@ def _check_baselines(recipe: Recipe) -> None:
             raise RecipeError(f"{recipe.file}: baselines: {name} stands more than once; each name may stand once.")
         if name == "ipip" or name.startswith("iteration-"):
             raise RecipeError(f"{where}.name: {name} is the name of a student; take another.")
-        if isinstance(baseline, CalculatorBaseline | Conventional):
+        if isinstance(baseline, CalculatorBaseline | Conventional | Finetuned):
             with _at(where):
                 calculators.check(baseline.calculator, recipe.folder)
         if baseline.kind == "no_forget" and recipe.iterations < 2:
@@ -147,8 +158,12 @@ def _check_baselines(recipe: Recipe) -> None:
 
 
 def _try_baselines(recipe: Recipe, data: Dataset) -> None:
-    """Raise CalculatorError if a baseline can't label a test frame: its turn comes when all else is done."""
+    """Raise a UserError if a baseline can't label a test frame or be trained: its turn comes when all else is done."""
     for where, baseline in _in_recipe(recipe):
+        if isinstance(baseline, Finetuned):
+            with _at(where):
+                backend, model = adopt(baseline.calculator, recipe.folder, fr.elements([*data.train, *data.test]))
+                backend.lr_factors(model, baseline.fit)
         if not isinstance(baseline, CalculatorBaseline | Conventional):
             continue
         frames = data.test if baseline.kind == "calculator" else known(data.test, baseline.elements, "test")

@@ -27,6 +27,7 @@ from ipip_ext.recipe_baselines import (
     CalculatorBaseline,
     Conventional,
     Distilled,
+    Finetuned,
     NoForget,
     Scratch,
     TeacherBaseline,
@@ -39,8 +40,8 @@ from ipip_ext.schema import Section
 
 __all__ = [
     "Asking", "Baseline", "CalculatorBaseline", "Committee", "Conventional", "Correction", "Data", "Distilled",
-    "Evaluate", "Explore", "Finetune", "Fit", "Forget", "Guard", "Label", "NoForget", "Ood", "Pretrain", "Properties",
-    "Recipe", "Reference", "Scratch", "Section", "Select", "Stability", "TeacherBaseline", "Tracking",
+    "Evaluate", "Explore", "Finetune", "Finetuned", "Fit", "Forget", "Guard", "Label", "NoForget", "Ood", "Pretrain",
+    "Properties", "Recipe", "Reference", "Scratch", "Section", "Select", "Stability", "TeacherBaseline", "Tracking",
 ]  # fmt: skip
 
 
@@ -119,6 +120,10 @@ class Tracking(Section):
 
     enabled: bool = True
     """false: write the run folder only (`ipip-mace track` can mirror it later)."""
+
+    register_model: bool = True
+    """Register the final student under the recipe's name, for `mlflow.pyfunc.load_model("models:/NAME/1")`. A student
+    that is registered already makes no new version."""
 
 
 class Recipe(Section):

@@ -78,6 +78,32 @@ class Conventional(Section):
         return {"lammps": self.pair_style, "pair_coeff": list(self.pair_coeff), "elements": list(self.elements)}
 
 
+class Finetuned(Section):
+    """A MACE foundation model fine-tuned on the same labels; several may stand beside each other."""
+
+    kind: Literal["finetuned"] = "finetuned"
+    """It keeps all its species and the floating-point type it is stored in. Its energy zeros are refitted to the task
+    first, as the student's are."""
+
+    name: _BaselineName = "finetuned"
+    """Name of its row and of its folder `baseline-<name>`."""
+
+    mace: str
+    """A .model file, a mace_mp name such as medium-mpa-0, or mace_off:small. Without a network, the message names the
+    file to put where."""
+
+    method: Literal["naive"] = "naive"
+    """`naive` trains all weights that `fit.freeze` leaves, on the task's labels alone."""
+
+    fit: Fit = Fit(epochs=100, patience=20, batch_size=5, lr=0.001)
+    """Its own training. A smaller learning rate keeps more of what the model knows."""
+
+    @property
+    def calculator(self) -> dict[str, Any]:
+        """The calculator entry of the model as it comes."""
+        return {"mace": self.mace}
+
+
 class Distilled(_OneOfAKind):
     """The first student after pretraining alone: what the pseudo-labels teach. Costs no training."""
 
@@ -95,5 +121,6 @@ class NoForget(_OneOfAKind):
 
 
 Baseline = Annotated[
-    Scratch | TeacherBaseline | CalculatorBaseline | Conventional | Distilled | NoForget, Field(discriminator="kind")
+    Scratch | TeacherBaseline | CalculatorBaseline | Conventional | Finetuned | Distilled | NoForget,
+    Field(discriminator="kind"),
 ]

@@ -60,8 +60,8 @@ class Fit(Section):
     """Fewest optimiser steps: with few frames, epochs are added until there are as many. An epoch of twenty frames
     is four steps; this keeps a training, and a learning curve, from ending before it has begun."""
 
-    batch_size: PositiveInt = 10
-    """Frames in a step."""
+    batch_size: PositiveInt = 5
+    """Frames in a step. Small batches go further in as much time (docs/results.md)."""
 
     lr: PositiveFloat = 0.01
     """Peak learning rate (AdamW with amsgrad)."""
@@ -105,7 +105,7 @@ class Fit(Section):
     max_grad_norm: PositiveFloat = 10.0
     """Gradient clipping."""
 
-    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = 0.99
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = 0.995
     """Decay of the moving average of the weights, which is what is validated and kept; null switches it off."""
 
     patience: PositiveInt | None = None
@@ -130,10 +130,10 @@ class Pretrain(Fit):
 
     epochs: PositiveInt = 25
     """Most passes over the pool."""
-    batch_size: PositiveInt = 5
-    """Frames in a step. Small batches and large steps go further in a short training (docs/results.md)."""
     lr: PositiveFloat = 0.02
     """Peak learning rate (AdamW with amsgrad); with large batches or models 0.01 is the safer one."""
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = 0.99
+    """Decay of the moving average of the weights, which is what is validated and kept; null switches it off."""
     energy_weight: NonNegativeFloat = 0.0
     """0 by default: teacher and task keep energies on different zeros, forces have none."""
     source_weights: dict[str, NonNegativeFloat] = Field(default_factory=dict)
@@ -146,9 +146,9 @@ class Pretrain(Fit):
 class Finetune(Fit):
     """Training on the task's reference labels."""
 
-    lr: PositiveFloat = 0.003
+    lr: PositiveFloat = 0.006
     """Peak learning rate, lower than in pretraining so that what was learnt there is refined and not replaced."""
-    replay_fraction: Share = 0.5
+    replay_fraction: Share = 0.4
     """Share of each batch drawn from the pool (forces only), so that fine-tuning on few labels
     keeps what pretraining taught."""
     replay_weight: NonNegativeFloat = 0.3

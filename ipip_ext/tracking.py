@@ -6,23 +6,26 @@ mirror stands and log what is missing.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ipip_ext import __version__
+from ipip_ext import __version__, lock
 from ipip_ext.errors import UserError
 from ipip_ext.events import Event, read_events
 from ipip_ext.recipe import Tracking
+from ipip_ext.tracking_models import publish
 from ipip_ext.tracking_store import (
     CHILD_PARAMS,
     ENVIRONMENT,
     Entry,
+    Input,
     Ledger,
     Seen,
     Tail,
@@ -45,6 +48,7 @@ FLUSH_EVERY_S = 2.0
 FLUSH_SHARE = 0.02  # of the run's time at most, however slow the store
 METRICS_PER_BATCH = 1000  # MLflow's limits on one request
 PARAMS_PER_BATCH = 100
+MAX_DIGEST = 36  # and on the digest of a dataset
 EVENTS_PER_COMMIT = 2000
 
 
@@ -117,7 +121,7 @@ class _Runs:
     """The MLflow runs of one run folder: a parent and its nested children, made when first needed."""
 
     def __init__(self, run_folder: Path, tracking: Tracking, run_name: str) -> None:
-        self._folder, self._name = run_folder, run_name
+        self._folder, self._name, self._registers = run_folder, run_name, tracking.register_model
         self._client = _connect(tracking.uri)
         self._experiment = _experiment_id(self._client, tracking)
         self.ledger = Ledger(run_folder / LEDGER, store_name(tracking.uri, run_folder), tracking.experiment)
@@ -125,11 +129,13 @@ class _Runs:
             self.ledger.forget()
         self._metrics: defaultdict[str, list[Any]] = defaultdict(list)
         self._child_params: dict[str, str] = {}
+        self._inputs: Sequence[Input] = ()
         self._current = ""  # the run of the stage under way
 
     def note(self, entry: Entry) -> None:
         """Remember what later entries depend on."""
         self._child_params |= {key: entry.params[key] for key in CHILD_PARAMS if key in entry.params}
+        self._inputs = entry.inputs or self._inputs
         if entry.status == "RUNNING":
             self._current = entry.run
 
@@ -140,10 +146,13 @@ class _Runs:
         run_id, when = self._id(entry.run, seconds), int(seconds * 1000)
         self._metrics[run_id] += [Metric(key, value, when, entry.step) for key, value in entry.metrics.items()]
         self._log_params(run_id, entry.params)
+        self._log_inputs(run_id, entry.inputs)
         for key, value in entry.tags.items():
             self._client.set_tag(run_id, key, value)
         if entry.artifact is not None:
             self._upload(run_id, entry.run, entry.artifact)
+        if entry.student and self._registers:
+            publish(self._client, self._experiment, run_id, self._name, self._folder)
         if entry.status == "RUNNING":
             self._client.update_run(run_id, status="RUNNING")
         elif entry.status is not None:
@@ -165,6 +174,7 @@ class _Runs:
             self.ledger.save()  # at once: a kill must not leave a run in the store that nobody knows
             if parent:
                 self._log_params(self.ledger.runs[run], self._child_params)
+                self._log_inputs(self.ledger.runs[run], self._inputs)
         return self.ledger.runs[run]
 
     def _create(self, run: str, parent: str | None, seconds: float) -> str:
@@ -198,8 +208,31 @@ class _Runs:
             part = slice(start, start + PARAMS_PER_BATCH)
             self._client.log_batch(run_id, params=new[part], tags=changed[part])
 
+    def _log_inputs(self, run_id: str, inputs: Sequence[Input]) -> None:
+        """Log files as MLflow's datasets; one that is there already is not logged twice."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        found = [
+            DatasetInput(
+                Dataset(
+                    name=Path(one.source).name,
+                    digest=one.sha256[:MAX_DIGEST],
+                    source_type="local",
+                    source=json.dumps({"uri": one.source}),
+                    profile=json.dumps({"sha256": one.sha256}),
+                ),
+                [InputTag("mlflow.data.context", one.role)],
+            )
+            for one in inputs
+        ]
+        if found:
+            self._client.log_inputs(run_id, found)
+
     def _upload(self, run_id: str, run: str, artifact: str) -> None:
         path = self._folder / artifact
+        if _leads_out(path, self._folder):
+            log.warning("%s names %s, outside of the run folder, so MLflow does not get it", EVENTS, artifact)
+            return
         inside = Path(artifact)
         if run and inside.parts[:1] == (run,):
             inside = inside.relative_to(run)
@@ -230,7 +263,8 @@ class _Runs:
 def replay(run_folder: Path, tracking: Tracking) -> int:
     """Mirror what MLflow lacks of the events in `run_folder`; return how many events that was.
 
-    Raises UserError when there is nothing to mirror or the store can't be used.
+    Raises UserError when there is nothing to mirror, a run is at work there (it mirrors itself), or the store can't be
+    used.
     """
     events = run_folder / EVENTS
     if not events.is_file():
@@ -238,7 +272,8 @@ def replay(run_folder: Path, tracking: Tracking) -> int:
     recipes = (event.data.get("recipe", {}) for event in read_events(events) if event.kind == "run")
     name = next((recipe["name"] for recipe in recipes if "name" in recipe), run_folder.absolute().name)
     try:
-        return MlflowMirror(run_folder, tracking, name).catch_up()
+        with lock.held(run_folder):
+            return MlflowMirror(run_folder, tracking, name).catch_up()
     except UserError:
         raise
     except Exception as error:
@@ -246,6 +281,12 @@ def replay(run_folder: Path, tracking: Tracking) -> int:
             f"MLflow at {tracking.uri} can't be used: {_reason(error)} "
             f"Check tracking.uri, start its server if it has one, then `ipip-mace track {run_folder}`."
         ) from error
+
+
+def _leads_out(path: Path, folder: Path) -> bool:
+    """Return whether `path`, or a link in it, leads out of `folder`: a foreign run could have any file uploaded."""
+    home = folder.resolve()
+    return any(not each.resolve().is_relative_to(home) for each in (path, *path.rglob("*")))
 
 
 def _connect(uri: str) -> Any:

@@ -12,7 +12,7 @@ import re
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +24,7 @@ from ipip_ext.errors import UserError, WorkspaceError
 from ipip_ext.events import Event
 from ipip_ext.recipe import Tracking
 
+STUDENT = "model"  # the artifact that is the final student
 CHILD_PARAMS = ("recipe.name", "seed", "student.hidden_irreps")
 MAX_VALUE = 6000  # MLflow's limit on the length of a parameter
 MAX_KEY = 250  # and of a key
@@ -31,13 +32,26 @@ ENVIRONMENT = {  # all may be set otherwise by the user
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # MLflow's own default keeps trying for minutes
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # jobs are for language models
 }
 
 
 @dataclass(frozen=True)
+class Input:
+    """A file that a run was given. role: train, valid, test or starts. source: its path."""
+
+    role: str
+    source: str
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Entry:
-    """What one event adds to one run: "" for the parent, else the folder of a child."""
+    """What one event adds to one run: "" for the parent, else the folder of a child.
+
+    student: whether the final student is there now.
+    """
 
     run: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -46,6 +60,8 @@ class Entry:
     tags: Mapping[str, str] = field(default_factory=dict)
     artifact: str | None = None
     status: str | None = None
+    inputs: Sequence[Input] = ()
+    student: bool = False
 
 
 def translate(event: Event) -> list[Entry]:
@@ -69,7 +85,7 @@ def run_title(run: str) -> tuple[str, str]:
 def _run(event: Event) -> list[Entry]:
     if event.name == "started":
         tags = {str(key): str(value) for key, value in event.data.get("tags", {}).items()}
-        return [Entry(params=_params(event.data), tags=tags, status="RUNNING")]
+        return [Entry(params=_params(event.data), tags=tags, status="RUNNING", inputs=_inputs(event.data))]
     if event.name == "finished":
         return [Entry(status="FINISHED")]
     why = str(event.value or event.name)
@@ -102,7 +118,7 @@ def _row(event: Event) -> list[Entry]:
 
 
 def _artifact(event: Event) -> list[Entry]:
-    return [Entry(run_of(event.stage), artifact=str(event.value))]
+    return [Entry(run_of(event.stage), artifact=str(event.value), student=event.value == STUDENT)]
 
 
 _KINDS = {"run": _run, "stage": _stage, "metric": _metric, "row": _row, "artifact": _artifact}
@@ -121,6 +137,12 @@ def _params(data: Mapping[str, Any]) -> dict[str, str]:
     for part in ("versions", "hardware", "data_sha256"):
         values |= {f"{part}.{key}": value for key, value in data.get(part, {}).items()}
     return {_key(key): _text(value) for key, value in values.items()}
+
+
+def _inputs(data: Mapping[str, Any]) -> list[Input]:
+    recipe, hashes = data.get("recipe", {}), data.get("data_sha256", {})
+    keys = {role: "explore.starts" if role == "starts" else f"data.{role}" for role in hashes}
+    return [Input(role, str(recipe[key]), str(hashes[role])) for role, key in keys.items() if recipe.get(key)]
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, float]:

@@ -307,8 +307,12 @@ def test_the_verdict_is_honest_when_the_student_loses():
     assert speed == "The student's MD step takes 30.0 ms; 3.0 times slower than teacher (10.0 ms)."
     single = Against("other", "test", FORCE, 100.0, 200.0, None, None)
     assert "not clearly different from other's 200 (−50 %)" in headline([single], 100.0)
+    tiny = Against("twin", "test", FORCE, 100.1, 100.0, 0.0005, 0.0015)
+    assert "not clearly different from twin's 100 (0 %)" in headline([tiny], 100.1)
+    far = Against("exact", "test", ENERGY, 900.0, 100.0, 7.5, 8.5)
+    assert (far.clause, far.said) == ("9.0 times exact's 100.0", "9.0 times [8.5 times, 9.5 times]")
     exact = Against("exact", "test", FORCE, 1.0, 0.0, None, None)
-    assert (exact.change, exact.said) == (math.inf, "has no error")
+    assert (exact.change, exact.said, exact.outcome) == (math.inf, "has no error", "bad")
 
 
 def test_pairs_are_drawn_on_the_same_frames(tmp_path):

@@ -186,8 +186,14 @@ What ends a run, and what becomes of it:
   is on disk, or after 5 seconds where it stands; says how to go on; exits with 143, 130, 138. A second Ctrl-C ends it
   at once. The processes that it started end with it.
 - **SIGKILL, a crash, a lost node**: training goes on from the last epoch, MD from the last commit (20 seconds), labels
-  of a reference method from the last label.
-- **A full or read-only disk**: one line and exit code 2; mend it, and the same command goes on.
+  of a reference method from the last label. A signal costs no MD but a step that takes longer than it may wait.
+- **A full or read-only disk**: one line and exit code 2; mend it, and the same command goes on. An event that can't be
+  written ends the run too, before what it tells is counted as done.
+- **A loss or gradient that is not finite** ends the training, names epoch, step and the frames of the batch, and keeps
+  the last checkpoint. A fine-tuning is tried once more at a tenth of the learning rate, from the weights of its best
+  validation or, if those were better, the ones it began with; `stage.json` says so under `retry`.
+- **A batch that a GPU has too little memory for** is halved: a step takes two passes, or more, from then on,
+  with the same gradients up to rounding; a note tells.
 - **A second run in the same folder** is told who is at work there, and exits with 2. A lock that a crash left behind is
   known by host, boot, process and the time it began, and gives way. One that another machine left can't be judged; the
   message names the file to delete. It is made by link(2), which is atomic on NFS too.

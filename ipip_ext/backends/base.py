@@ -7,7 +7,7 @@ to everyone but their backend. `testing.py` beside this file is the suite that e
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator
 from numpy.typing import NDArray
 
-from ipip_ext.errors import RecipeError, did_you_mean
+from ipip_ext.errors import CalculatorError, RecipeError, did_you_mean
 from ipip_ext.potential import Potential
 from ipip_ext.recipe import Fit
 from ipip_ext.schema import Section
@@ -43,10 +43,11 @@ class FitData:
 
 @dataclass(frozen=True)
 class FitHooks:
-    """How a training speaks: a number an epoch, and how far it is."""
+    """How a training speaks: a number an epoch, how far it is, and a line for the reader."""
 
     metric: Callable[[str, float, int], None] = lambda _name, _value, _step: None
     progress: Callable[[float, str], None] = lambda _share, _text: None
+    note: Callable[[str], None] = lambda _text: None
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,8 @@ class Backend(ABC):
     ) -> FitResult:
         """Train a copy of `model`. State is kept in `folder`: called again after a kill it goes on
         from the last finished epoch and, on CPU, ends with bitwise the same weights. Each parameter learns
-        at its `lr_factors`; where that is 0 it stays bitwise what it is.
+        at its `lr_factors`; where that is 0 it stays bitwise what it is. Raises Diverged where a loss or a gradient
+        is not finite.
         """  # fmt: skip
 
     @abstractmethod
@@ -151,3 +153,10 @@ class Backend(ABC):
     @abstractmethod
     def foundation(self, name_or_file: str, device: str) -> Potential:
         """Return a pretrained model of this backend's kind. Raises CalculatorError."""
+
+    def adopt(self, name_or_file: str, elements: Iterable[str]) -> Model:  # noqa: ARG002 - for those that can
+        """Return the same pretrained model as one that `fit` takes, with its weights, species and dtype.
+
+        It must know `elements`. Raises CalculatorError if it doesn't, or if this model can't be fine-tuned.
+        """
+        raise CalculatorError(f"{self.name}: can't fine-tune a foundation model; take the backend of {name_or_file}.")

@@ -45,8 +45,8 @@ class Findings:
 
 def write(path: Path, found: Findings) -> None:
     """Write the page."""
-    walks = {name: model["stability"] for name, model in found.models.items() if model["stability"]}
-    curves = {name: model["curves"] for name, model in found.models.items() if model["curves"]}
+    walks = _once({name: model["stability"] for name, model in found.models.items() if model["stability"]})
+    curves = _once({name: model["curves"] for name, model in found.models.items() if model["curves"]})
     shown = {
         "The table": join(_main_table(found), sections.tables(found.others)),
         "Accuracy against speed": sections.pareto(found.rows, _timing_note(found.table)),
@@ -67,6 +67,13 @@ def write(path: Path, found: Findings) -> None:
     path.write_text(page(title, under, _verdict(found), shown), encoding="utf-8")
 
 
+def _once(measured: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Return what was measured without what is there twice: the iteration that was chosen is the student."""
+    return {
+        name: one for name, one in measured.items() if next(n for n, other in measured.items() if other == one) == name
+    }
+
+
 def _verdict(found: Findings) -> Html:
     student = next(row for row in found.rows if row["role"] == "ipip")
     shares = {
@@ -82,7 +89,8 @@ def _verdict(found: Findings) -> Html:
     lines, marks = verdict.lines(found.against)
     caveats = [
         f"Square brackets: 95 % interval by a paired bootstrap over {found.unit} of the test set, both models on the"
-        " same; it tells how much the choice of test frames matters. Grey: the interval holds 0.",
+        " same; it tells how much the choice of test frames matters. Grey: the interval holds 0, or the difference is"
+        " below 1 %.",
         "One training seed: another gives other numbers. `ipip-mace compare` puts runs with several seeds together.",
     ]
     return join(box, table(lines, classes=marks), notes(caveats))

@@ -23,6 +23,12 @@ _COLUMNS = {FORCE: 0, ENERGY: 3}
 """Where `Residuals.sums` has the sum of absolute errors."""
 
 _RESAMPLES = 2000
+_NOTHING = 0.01
+"""A smaller difference of errors matters to nobody, however certain."""
+
+_MOST_PERCENT, _MOST_TIMES = 200, 100
+"""Above, an error is told as so many times the other's, and above that no longer exactly."""
+
 _LIKE = 1.1
 """Speeds within this factor count as equal: timing scatters by some per cent."""
 
@@ -50,8 +56,10 @@ class Against:
 
     @property
     def outcome(self) -> str:
-        """Return good, bad, or same where the interval holds 0 or there is none."""
-        if self.low is None or self.high is None or self.low <= 0 <= self.high:
+        """Return good, bad, or same where the interval holds 0 or there is none, or the difference is nothing."""
+        if not math.isfinite(self.change):
+            return "bad"
+        if self.low is None or self.high is None or self.low <= 0 <= self.high or abs(self.change) < _NOTHING:
             return "same"
         return "good" if self.high < 0 else "bad"
 
@@ -62,19 +70,19 @@ class Against:
             return "has no error"
         if self.low is None or self.high is None:
             return f"{_percent(self.change)} (no interval)"
-        return f"{_percent(self.change)} [{_percent(self.low)}, {_percent(self.high)}]".replace(" %,", ",").replace(
-            " %]", "]"
-        )
+        ends = ", ".join(_percent(end).removesuffix(" %") for end in (self.low, self.high))
+        return f"{_percent(self.change)} [{ends}]"
 
     @property
     def clause(self) -> str:
         """Return it as a part of a sentence."""
         other = f"{self.baseline}'s {self.other:.{_digits(self.column)}f}"
         if self.outcome == "same":
-            why = "no interval" if self.low is None else "within chance"
+            why = "no interval" if self.low is None else "nothing" if abs(self.change) < _NOTHING else "within chance"
             return f"not clearly different from {other} ({_percent(self.change)}, {why})"
-        size = f"{abs(self.change) * 100:.0f} %" if math.isfinite(self.change) else "far"
-        return f"{size} {'below' if self.outcome == 'good' else 'above'} {other}"
+        if self.change > _MOST_PERCENT / 100:
+            return f"{_percent(self.change)} {other}"
+        return f"{abs(self.change) * 100:.0f} % {'below' if self.outcome == 'good' else 'above'} {other}"
 
 
 def against(
@@ -234,4 +242,7 @@ def _digits(column: str) -> int:
 
 
 def _percent(value: float) -> str:
-    return f"{value * 100:+.0f} %".replace("-", "\N{MINUS SIGN}")
+    """Return a change in per cent; of one that is many times as much, how many times."""
+    if value * 100 > _MOST_PERCENT:
+        return f"{1 + value:.1f} times" if value < _MOST_TIMES else f"over {_MOST_TIMES} times"
+    return f"{round(value * 100):+d} %".replace("-", "\N{MINUS SIGN}").replace("+0", "0")

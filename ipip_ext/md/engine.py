@@ -2,7 +2,8 @@
 
 Replicas wait in a queue, the largest first. As many as may be evaluated together walk as one stack; one that
 ends or is stopped for good leaves it and the next enters, so that the stack stays full. What a kill
-costs is the time since the last commit, and what comes out afterwards is bitwise what would have come without it.
+costs is the time since the last commit, what a signal costs is at most a step; and what comes out afterwards is bitwise
+what would have come without it.
 """
 
 from __future__ import annotations
@@ -33,6 +34,10 @@ Progress = Callable[[int, int, str], None]
 
 COMMIT_EVERY_S = 20.0
 """Seconds between commits: the most a kill costs. Results do not depend on it."""
+
+TELL_EVERY_S = 1.0
+"""Seconds between two words to `progress`, where a run that is asked to stop does so. After a step that takes longer
+everything is committed: the next one may be cut short by a signal that can't wait."""
 
 COMMIT_BYTES = 64_000_000
 """Frames that may wait for a commit: it comes sooner where they are many."""
@@ -97,12 +102,13 @@ def run(
     store = Store(folder, replicas)
     walk = Walk(potential, replicas, settings, store)
     total = len(replicas) * max(settings.n_steps, 1)
-    for text in walk.steps():
-        try:
+    try:
+        for text in walk.steps():
             progress(walk.steps_done(), total, text)
-        except BaseException:  # a run that is asked to stop is asked here: nothing walked is lost
+    except BaseException:  # a run that is asked to stop is asked in `progress`: nothing walked is lost
+        if walk.is_whole:
             walk.commit()
-            raise
+        raise
     return MDResult(store, settings, sorted(walk.stops, key=lambda stop: stop.replica))
 
 
@@ -121,28 +127,36 @@ class Walk:
         self.entered = 0
         self.stops: list[Stop] = []
         self.stack: Stack | None = None
+        self.is_whole = False
+        """Whether no step, change of the stack or commit is half done, so that all may be committed."""
         self._most_done = 0
 
     def steps(self) -> Iterator[str]:
-        """Walk to the end, yielding a line every `frame_every` steps, and at the end."""
+        """Walk to the end, yielding a line every `frame_every` steps, every `TELL_EVERY_S`, and at the end."""
         state = self.store.load()
         check_room(self.store.folder, self.replicas, self.settings, self.store.written_bytes)
         if state is not None:
             self.entered, self.stops = state.entered, state.stops
             self._stack(state.walkers)
-        committed_s, taken = time.monotonic(), 0
+        committed_s = told_s = time.monotonic()
+        taken = 0
         if self._finished():
             yield self._text()
             return
         while not self._finished():
+            began_s, self.is_whole = time.monotonic(), False
             if self.stack is None:
                 self._fill([])
             else:
                 self._advance(self.stack)
                 taken += 1
-            if self.stack is None or (taken and taken % self.settings.frame_every == 0):
+            now_s, self.is_whole = time.monotonic(), True
+            at_frames = self.stack is None or (taken and taken % self.settings.frame_every == 0)
+            if at_frames or now_s - told_s > TELL_EVERY_S:
                 yield self._text()
-            if time.monotonic() - committed_s > COMMIT_EVERY_S or self.store.pending_bytes > COMMIT_BYTES:
+                told_s = now_s
+            due = now_s - committed_s > COMMIT_EVERY_S or now_s - began_s > TELL_EVERY_S
+            if due or self.store.pending_bytes > COMMIT_BYTES:
                 self.commit()
                 committed_s = time.monotonic()
         self.commit()
@@ -265,8 +279,10 @@ class Walk:
 
     def commit(self) -> None:
         """Write down where everything stands."""
+        self.is_whole = False
         walkers = [] if self.stack is None else self.stack.part()
         self.store.commit(State(self.entered, walkers, self.stops))
+        self.is_whole = True
 
     def _text(self) -> str:
         n_walking, of = self._n_walking(), len(self.replicas)

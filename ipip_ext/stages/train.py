@@ -1,9 +1,10 @@
-"""pretrain, finetune and the from-scratch baseline: three trainings, one contract."""
+"""pretrain, finetune and the baselines that are trained, from scratch or from a foundation model: one contract."""
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,13 @@ from ipip_ext import frames as fr
 from ipip_ext import leakage
 from ipip_ext.backends import registry
 from ipip_ext.backends.base import Backend, FitData, FitHooks, Model
+from ipip_ext.errors import Diverged
 from ipip_ext.recipe import Finetune, Fit, Pretrain
 from ipip_ext.schema import Section
 from ipip_ext.workspace import Context
+
+RETRY_LR_FACTOR = 0.1
+"""Share of the learning rate with which a fine-tuning that diverged is tried once more."""
 
 
 def pretrain(
@@ -48,7 +53,7 @@ def finetune(
     start = backend.align_energies(backend.load(model), labelled, ctx.device)
     replay: Sequence[Atoms] = fr.read_frames(pool) if settings.replay_fraction > 0 else ()
     data = FitData(labelled, fr.read_frames(valid), replay, settings.replay_fraction, settings.replay_weight)
-    return _fit(ctx, backend, start, data, settings)
+    return _fit(ctx, backend, start, data, settings, retries=True)
 
 
 def scratch(
@@ -61,6 +66,26 @@ def scratch(
     return _fit(ctx, backend, start, FitData(labelled, fr.read_frames(valid)), settings)
 
 
+def tune_foundation(
+    ctx: Context, settings: Fit, *, foundation: Mapping[str, str], train: Path, valid: Path
+) -> dict[str, Any]:  # fmt: skip
+    """Train a foundation model on the task's labels alone, after a fit that moves its energies to the task's zeros.
+
+    foundation: {backend: file or name}; a file is looked for beside the recipe first.
+    """
+    labelled = fr.read_frames(train)
+    backend, start = adopt(foundation, ctx.home, fr.elements(labelled))
+    start = backend.align_energies(start, labelled, ctx.device)
+    return _fit(ctx, backend, start, FitData(labelled, fr.read_frames(valid)), settings) | {"backend": backend.name}
+
+
+def adopt(foundation: Mapping[str, str], home: Path, elements: Iterable[str]) -> tuple[Backend, Model]:
+    """Return the foundation model of `tune_foundation` as a student, with its backend. Raises CalculatorError."""
+    ((name, model),) = foundation.items()
+    backend, file = registry.backend(name), home / model
+    return backend, backend.adopt(str(file if file.is_file() else model), elements)
+
+
 def _weighted(frame: Atoms, weights: Mapping[str, float]) -> Atoms:
     """Set the frame's weight by the kind of its source, the part before the colon."""
     kind = str(frame.info.get(fr.SOURCE, "")).split(":", maxsplit=1)[0]
@@ -69,13 +94,53 @@ def _weighted(frame: Atoms, weights: Mapping[str, float]) -> Atoms:
     return frame
 
 
-def _fit(ctx: Context, backend: Backend, start: Model, data: FitData, settings: Fit) -> dict[str, Any]:
+def _fit(
+    ctx: Context, backend: Backend, start: Model, data: FitData, settings: Fit, *, retries: bool = False
+) -> dict[str, Any]:  # fmt: skip
+    """Train; with `retries` once more if that diverges. Raises Diverged if it does so for good."""
     leakage.refuse(ctx.name, [*data.train, *data.replay], leakage.held_out(ctx.root))
-    state = ctx.folder / "fit"
-    hooks = FitHooks(ctx.metric, ctx.progress)
-    result = backend.fit(start, data, settings, seed=ctx.seed, folder=state, device=ctx.device, hooks=hooks)
+    retry = ctx.folder / "retry"
+    if not retry.exists():
+        try:
+            return _trained(ctx, backend, start, data, settings, "fit")
+        except Diverged as error:
+            if not retries:
+                raise Diverged(f"{ctx.name}: {error.what}", error.best) from error
+            _prepare_retry(retry, backend, error)
+    return _retried(ctx, backend, retry, data, settings)
+
+
+def _prepare_retry(retry: Path, backend: Backend, error: Diverged) -> None:
+    """Write down what a retry begins with, whole or not at all: a run that is killed later goes on with the retry."""
+    part = retry.with_name(retry.name + ".part")
+    backend.save(error.best, part / "model")
+    (part / "because.txt").write_text(error.what, encoding="utf-8")
+    os.replace(part, retry)
+
+
+def _retried(ctx: Context, backend: Backend, retry: Path, data: FitData, settings: Fit) -> dict[str, Any]:
+    because = (retry / "because.txt").read_text(encoding="utf-8")
+    calmer = settings.model_copy(update={"lr": settings.lr * RETRY_LR_FACTOR})
+    ctx.note(f"{because}; once more from the best weights before that, with lr {calmer.lr:g}")
+    try:
+        made = _trained(ctx, backend, backend.load(retry / "model"), data, calmer, "refit")
+    except Diverged as error:
+        why = f"{ctx.name}: {because}; with a tenth of lr, {calmer.lr:g}, {error.what}"
+        raise Diverged(why, error.best) from error
+    return {**made, "retry": {"lr": calmer.lr, "because": because}}
+
+
+def _trained(
+    ctx: Context, backend: Backend, start: Model, data: FitData, settings: Fit, state: str
+) -> dict[str, Any]:  # fmt: skip
+    """Train in the folder `state`, or go on there; return what the stage leaves."""
+    hooks = FitHooks(ctx.metric, ctx.progress, ctx.note)
+    result = backend.fit(
+        start, data, settings, seed=ctx.seed, folder=ctx.folder / state, device=ctx.device, hooks=hooks
+    )
     backend.save(result.model, ctx.folder / "model")
-    shutil.rmtree(state, ignore_errors=True)
+    for folder in ("fit", "refit", "retry"):
+        shutil.rmtree(ctx.folder / folder, ignore_errors=True)
     return {
         "model": ctx.folder / "model",
         "valid": dict(result.valid),
@@ -83,6 +148,7 @@ def _fit(ctx: Context, backend: Backend, start: Model, data: FitData, settings: 
         "epochs": result.epochs,
         "steps": result.steps,
         "n_train": len(data.train),
+        "retry": None,
     }
 
 

@@ -131,14 +131,34 @@ def test_killed_between_any_two_writes(tmp_path, monkeypatch, whole, dies):
     same(walk(tmp_path), whole)
 
 
-def test_a_progress_that_raises_loses_nothing(tmp_path, whole):
+@pytest.mark.parametrize("tell_every_s", [1e9, -1.0])
+def test_a_progress_that_raises_loses_nothing(tmp_path, monkeypatch, whole, tell_every_s):
+    """Neither where frames are kept nor at any other step, where it is asked now and then."""
+    monkeypatch.setattr(engine, "COMMIT_EVERY_S", 1e9)
+    monkeypatch.setattr(engine, "TELL_EVERY_S", tell_every_s)
+    asked = []
+
     def stop(done, _total, _text):
+        asked.append(done)
         if done > 50:
             raise SystemExit
 
+    first, again = Fragile(), Fragile()
     with pytest.raises(SystemExit):
-        walk(tmp_path, progress=stop)
-    same(walk(tmp_path), whole)
+        walk(tmp_path, first, progress=stop)
+    assert len(asked) == first.calls if tell_every_s < 0 else len(asked) < first.calls
+    same(walk(tmp_path, again), whole)
+    assert first.calls + again.calls <= _CALLS[0] + 1
+
+
+def test_of_slow_steps_a_signal_costs_no_more_than_the_one_it_meets(tmp_path, monkeypatch, whole):
+    monkeypatch.setattr(engine, "COMMIT_EVERY_S", 1e9)
+    monkeypatch.setattr(engine, "TELL_EVERY_S", -1.0)
+    first, again = Fragile(dies=20), Fragile()
+    with pytest.raises(KeyboardInterrupt):
+        walk(tmp_path, first)
+    same(walk(tmp_path, again), whole)
+    assert first.calls + again.calls <= _CALLS[0] + 2
 
 
 def test_finished_md_is_read_back_without_a_calculation(tmp_path, whole):

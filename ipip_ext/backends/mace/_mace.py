@@ -39,7 +39,7 @@ with _contained():
     from mace import modules
     from mace.data.neighborhood import get_neighborhood
 
-__all__ = ["default_dtype", "foundations", "get_neighborhood", "modules", "o3"]
+__all__ = ["default_dtype", "extract_config", "foundations", "get_neighborhood", "modules", "o3"]
 
 
 def foundations() -> Any:
@@ -51,6 +51,14 @@ def foundations() -> Any:
     with _contained():
         from mace.calculators import foundations_models
     return foundations_models
+
+
+def extract_config(module: torch.nn.Module) -> dict[str, Any]:
+    """Return the arguments that a MACE was built with, by `mace.tools.scripts_utils`, imported when asked for."""
+    with _contained():
+        from mace.tools.scripts_utils import extract_config_mace_model
+    found: dict[str, Any] = extract_config_mace_model(module)
+    return found
 
 
 @contextlib.contextmanager

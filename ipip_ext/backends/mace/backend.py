@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from ase import Atoms
+from ase.build import bulk
 from ase.calculators.calculator import Calculator
 from ase.data import chemical_symbols
 from numpy.typing import NDArray
@@ -20,9 +21,9 @@ from ipip_ext.backends.base import Backend, FitData, FitHooks, FitResult
 from ipip_ext.backends.mace import files, foundation
 from ipip_ext.backends.mace.config import MaceConfig
 from ipip_ext.backends.mace.fit import Trainer
-from ipip_ext.backends.mace.model import Student, build, measure, shift_e0s
+from ipip_ext.backends.mace.model import Student, adopt, build, measure, shift_e0s
 from ipip_ext.backends.mace.predict import MacePotential
-from ipip_ext.errors import RecipeError, did_you_mean
+from ipip_ext.errors import CalculatorError, RecipeError, did_you_mean
 from ipip_ext.potential import Potential
 from ipip_ext.recipe import Fit
 from ipip_ext.schema import Section
@@ -103,3 +104,26 @@ class MaceBackend(Backend):
 
     def foundation(self, name_or_file: str, device: str) -> Potential:
         return MacePotential(foundation.load(name_or_file, device), f"mace:{Path(name_or_file).name}", device)
+
+    def adopt(self, name_or_file: str, elements: Iterable[str]) -> Student:
+        module = foundation.load(name_or_file, "cpu")
+        model = adopt(module, name_or_file)
+        known = {chemical_symbols[z] for z in model.spec.atomic_numbers}
+        elements = sorted(elements)
+        if unknown := [symbol for symbol in elements if symbol not in known]:
+            raise CalculatorError(
+                f"mace: {name_or_file} does not know {', '.join(unknown)}; name a model that was trained on them."
+            )
+        _require_equal(MacePotential(module, name_or_file, "cpu"), self.potential(model, "cpu"), elements)
+        return model
+
+
+def _require_equal(given: MacePotential, rebuilt: MacePotential, elements: Sequence[str]) -> None:
+    """Raise CalculatorError if two models differ on a small cell: not all that decides a MACE is in its weights."""
+    cell = bulk("Cu", "fcc", a=4.2, cubic=True)
+    cell.symbols = [elements[i % len(elements)] for i in range(len(cell))]
+    cell.rattle(0.1, seed=0)
+    one, other = (potential.compute([cell])[0] for potential in (given, rebuilt))
+    same = np.isclose(one.energy_eV, other.energy_eV, rtol=1e-4, atol=1e-3)
+    if not (same and np.allclose(one.forces_eV_per_A, other.forces_eV_per_A, rtol=1e-3, atol=1e-3)):
+        raise CalculatorError(f"mace: {given.name} predicts otherwise when it is rebuilt; it can't be fine-tuned.")

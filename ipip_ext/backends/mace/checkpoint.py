@@ -27,6 +27,8 @@ class Progress:
     since_best: int = 0
     plateau_factor: float = 1.0
     stopped: bool = False
+    passes: int = 1
+    """Parts in which a batch is computed: more than one where memory has been too small."""
 
     def judge(self, found: Mapping[str, float], settings: Fit) -> bool:
         """Take note of a validation; return whether it is the best so far."""

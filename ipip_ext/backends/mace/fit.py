@@ -26,7 +26,7 @@ from ipip_ext.backends.mace.checkpoint import Progress, load_checkpoint, save_ch
 from ipip_ext.backends.mace.graphs import Batch, Graph, collate, graph_of, species_index
 from ipip_ext.backends.mace.loss import Labels, Totals, huber_loss
 from ipip_ext.backends.mace.model import DTYPES, Student
-from ipip_ext.errors import StageFailed
+from ipip_ext.errors import Diverged, StageFailed
 from ipip_ext.recipe import Fit
 from ipip_ext.seeds import derive
 
@@ -72,7 +72,7 @@ class Trainer:
         self.ema = ExponentialMovingAverage(self.parameters, settings.ema_decay) if settings.ema_decay else None
         self.checkpoint = folder / "checkpoint.pt"
         self.state = Progress()
-        self.best = self._weights()
+        self.start = self.best = self._weights()
         self.steps_per_epoch = math.ceil(len(self.train) / (settings.batch_size - self.n_replay))
         self.epochs = settings.most_epochs(self.steps_per_epoch)
         self.started = time.monotonic()
@@ -96,24 +96,54 @@ class Trainer:
         losses = []
         for batch in self._batches():
             self._set_lr()
-            self.optimizer.zero_grad(set_to_none=True)
-            graph, labels = _collate(batch, self.n_species, self.device, stress=self.settings.stress_weight > 0)
-            output = self.module(graph, training=True, compute_stress=labels.stress is not None)
-            loss = huber_loss(output, labels, self.settings)
-            if not torch.isfinite(loss):
-                names = ", ".join(sample.frame_id for sample in batch)
-                raise StageFailed(
-                    f"training loss is not finite at step {self.state.step}; frames in the batch: {names}."
-                    " Lower lr or check these labels; finished epochs are kept."
-                )
-            loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.max_grad_norm)
+            loss = self._backward(batch)
+            norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.max_grad_norm)
+            self._require_finite(loss, norm, batch)
             self.optimizer.step()
             if self.ema is not None:
                 self.ema.update()
             self.state.step += 1
-            losses.append(float(loss.detach()))
+            losses.append(float(loss))
         return float(np.mean(losses))
+
+    def _backward(self, batch: Sequence[Sample]) -> torch.Tensor:
+        """Return the batch's loss and leave its gradients, from as many passes as the device's memory asks for."""
+        while True:
+            self.optimizer.zero_grad(set_to_none=True)
+            try:
+                return self._accumulate(batch)
+            except torch.cuda.OutOfMemoryError as error:
+                why = str(error).split(". ", maxsplit=1)[0]
+            # here, where the error holds no tensors any more
+            if self.state.passes >= len(batch):
+                raise StageFailed(
+                    f"the device's memory is too small for a frame of {_largest(batch)} atoms ({why}). Take a smaller"
+                    " student or another device; finished epochs are kept."
+                )
+            self.state.passes *= 2
+            torch.cuda.empty_cache()
+            self.hooks.note(
+                f"{why}: from now on a step takes {self.state.passes} passes, each over a part of its batch"
+            )
+
+    def _accumulate(self, batch: Sequence[Sample]) -> torch.Tensor:
+        loss = torch.zeros((), device=self.device)
+        for part in _chunks(batch, math.ceil(len(batch) / self.state.passes)):
+            graph, labels = _collate(part, self.n_species, self.device, stress=self.settings.stress_weight > 0)
+            output = self.module(graph, training=True, compute_stress=labels.stress is not None)
+            settings = self.settings if len(part) == len(batch) else _scaled(self.settings, part, batch)
+            part_loss = huber_loss(output, labels, settings)
+            part_loss.backward()  # type: ignore[no-untyped-call]
+            loss = loss + part_loss.detach()
+        return loss
+
+    def _require_finite(self, loss: torch.Tensor, norm: torch.Tensor, batch: Sequence[Sample]) -> None:
+        finite = torch.isfinite(torch.stack([loss, norm.to(loss.dtype)])).tolist()  # at once: each is a wait for a GPU
+        if not all(finite):
+            what = "the gradient" if finite[0] else "the training loss"
+            where = f"in epoch {self.state.epoch}, step {self.state.step}"
+            names = ", ".join(sample.frame_id for sample in batch)
+            raise Diverged(f"{what} is not finite {where} (frames in the batch: {names})", self._last_good())
 
     def _batches(self) -> Iterator[list[Sample]]:
         """Yield this epoch's batches; their order depends on seed and epoch alone, so a resume repeats it."""
@@ -145,19 +175,22 @@ class Trainer:
 
     def _validate(self) -> None:
         with self.ema.average_parameters() if self.ema is not None else contextlib.nullcontext():
-            self.module.requires_grad_(False)  # forces need the positions' gradient only
-            totals = Totals()
-            for batch in _chunks(self.valid, self.settings.batch_size):
-                graph, labels = _collate(batch, self.n_species, self.device, stress=self.settings.stress_weight > 0)
-                output = self.module(graph, training=False, compute_stress=labels.stress is not None)
-                totals.add(output, labels, self.settings)
-            for parameter in self.parameters:
-                parameter.requires_grad_(True)
-            found = totals.metrics()
+            found = self._valid_metrics()
             for name, value in found.items():
                 self.hooks.metric(f"valid_{name}", value, self.state.epoch)
             if self.state.judge(found, self.settings):
                 self.best = self._weights()
+
+    def _valid_metrics(self) -> dict[str, float]:
+        self.module.requires_grad_(False)  # forces need the positions' gradient only
+        totals = Totals()
+        for batch in _chunks(self.valid, math.ceil(self.settings.batch_size / self.state.passes)):
+            graph, labels = _collate(batch, self.n_species, self.device, stress=self.settings.stress_weight > 0)
+            output = self.module(graph, training=False, compute_stress=labels.stress is not None)
+            totals.add(output, labels, self.settings)
+        for parameter in self.parameters:
+            parameter.requires_grad_(True)
+        return totals.metrics()
 
     def _is_last(self) -> bool:
         return self.state.epoch + 1 == self.epochs
@@ -191,11 +224,19 @@ class Trainer:
     def _result(self) -> FitResult:
         if self.state.best_epoch < 0:
             raise StageFailed("no validation was finite, so there is no model to keep; lower lr.")
-        self.module.load_state_dict(self.best)
-        module = self.module.cpu().eval().requires_grad_(True)
-        student = Student(self.student.spec, module)
         state = self.state
-        return FitResult(student, state.best_epoch, state.epoch, state.step, dict(state.best_valid))
+        return FitResult(self._student(self.best), state.best_epoch, state.epoch, state.step, dict(state.best_valid))
+
+    def _last_good(self) -> Student:
+        """Return the best student by validation, for which the one at the start counts too: an epoch on the way to NaN
+        may have been validated as well.
+        """
+        self.module.load_state_dict(self.start)
+        return self._student(self.best if self.state.best_loss < self._valid_metrics()["loss"] else self.start)
+
+    def _student(self, weights: Mapping[str, torch.Tensor]) -> Student:
+        self.module.load_state_dict(weights)
+        return Student(self.student.spec, self.module.cpu().eval().requires_grad_(True))
 
 
 def _by_factor(module: torch.nn.Module, lr_factors: Mapping[str, float]) -> list[dict[str, Any]]:
@@ -250,6 +291,23 @@ def _replayed_per_batch(batch_size: int, data: FitData) -> int:
     if not data.replay or data.replay_fraction <= 0:
         return 0
     return min(batch_size - 1, round(batch_size * data.replay_fraction))
+
+
+def _scaled(settings: Fit, part: Sequence[Sample], batch: Sequence[Sample]) -> Fit:
+    """Return settings with which the losses of a batch's parts, each of means, add up to the batch's own."""
+    shares = [own / max(1, of_all) for own, of_all in zip(_counts(part), _counts(batch), strict=True)]
+    names = ("force_weight", "energy_weight", "stress_weight")
+    return settings.model_copy(update={n: getattr(settings, n) * share for n, share in zip(names, shares, strict=True)})
+
+
+def _counts(samples: Sequence[Sample]) -> tuple[int, int, int]:
+    """Return how many atoms, energies and stresses the means of `huber_loss` are over."""
+    used = [s for s in samples if s.energy and s.weight > 0]
+    return sum(len(s.forces_eV_per_A) for s in samples), len(used), sum(s.stress_eV_per_A3 is not None for s in used)
+
+
+def _largest(samples: Sequence[Sample]) -> int:
+    return max(len(sample.forces_eV_per_A) for sample in samples)
 
 
 def _chunks(samples: Sequence[Sample], size: int) -> Iterator[Sequence[Sample]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 
 import torch
@@ -10,6 +11,7 @@ import torch
 from ipip_ext.backends.mace._mace import foundations
 from ipip_ext.backends.mace.files import load_native
 from ipip_ext.errors import CalculatorError, did_you_mean
+from ipip_ext.known_models import verify_foundation
 
 OFF = "mace_off:"
 
@@ -18,7 +20,8 @@ def load(name_or_file: str, device: str) -> torch.nn.Module:
     """Return the module of a `.model` file, a mace_mp name, or `mace_off:<size>`.
 
     Names are downloaded once into MACE's own cache. Raises CalculatorError if the name is unknown, or
-    if it is neither cached nor reachable (then it says which file to put where), and ModelFileError.
+    if it is neither cached nor reachable (then it says which file to put where), and ModelFileError, also for a
+    cached file that is not the one released under its name: that is found before it is unpickled.
     """
     path = Path(name_or_file)
     module = load_native(path if path.is_file() else _fetch(name_or_file), device)
@@ -39,12 +42,13 @@ def _fetch(name: str) -> Path:
         raise CalculatorError(
             f"mace: {name} is neither a file nor a foundation model's name.{did_you_mean(name, urls)}"
         )
-    file = urls[name].rsplit("/", 1)[-1]
+    released_as = file = urls[name].rsplit("/", 1)[-1]
     if name not in off:  # mace_mp keeps letters, digits and underscores of a file's name; mace_off all
         file = "".join(c for c in file if c.isalnum() or c == "_")
     cached: Path = Path(known.get_cache_dir()) / file
     if not cached.is_file():
         _download(name, urls[name], cached)
+    verify_foundation(released_as, cached)
     return cached
 
 
@@ -52,10 +56,8 @@ def _download(name: str, url: str, cached: Path) -> None:
     known = foundations()
     try:
         with contextlib.redirect_stdout(None):
-            if name.startswith(OFF):
-                known.mace_off(model=name.removeprefix(OFF), device="cpu", return_raw_model=True)
-            else:
-                known.download_mace_mp_checkpoint(name)
+            # by its address, since mace_off would unpickle what it has just downloaded
+            os.replace(known.download_mace_mp_checkpoint(url), cached)
     except Exception as error:  # noqa: BLE001 - sockets, TLS and files each raise their own
         raise CalculatorError(
             f"mace: {name} can't be downloaded ({type(error).__name__}); fetch {url}"

@@ -14,10 +14,13 @@ from ase import Atoms
 from ase.data import atomic_numbers as number_of
 
 from ipip_ext import frames as fr
+from ipip_ext.backends.mace import native
 from ipip_ext.backends.mace._mace import default_dtype, get_neighborhood, modules, o3
 from ipip_ext.backends.mace.config import MaceConfig
+from ipip_ext.errors import CalculatorError
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
+_ZEROS = "atomic_energies_fn.atomic_energies"
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class Spec:
 
     avg_num_neighbors is a plain float inside MACE, outside its state_dict: lost here, it would
     silently change every energy of a reloaded model.
+    shape: a model of another make is built by these arguments of MACE (`native`), and config tells of it what it can.
     """
 
     config: MaceConfig
@@ -33,10 +37,12 @@ class Spec:
     e0s_eV: tuple[float, ...]
     avg_num_neighbors: float
     force_scale_eV_per_A: float
+    shape: Mapping[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data that `from_json` reads."""
-        return {**asdict(self), "config": self.config.model_dump(mode="json")}
+        data = {**asdict(self), "config": self.config.model_dump(mode="json")}
+        return {key: value for key, value in data.items() if key != "shape" or value is not None}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Spec:
@@ -47,6 +53,7 @@ class Spec:
             tuple(float(e) for e in data["e0s_eV"]),
             float(data["avg_num_neighbors"]),
             float(data["force_scale_eV_per_A"]),
+            data.get("shape"),
         )
 
 
@@ -92,19 +99,58 @@ def build(spec: Spec, seed: int) -> Student:
     return Student(spec, module.to(DTYPES[spec.config.dtype]))
 
 
+def adopt(module: torch.nn.Module, name: str) -> Student:
+    """Return a module of another make as a student that `build` can rebuild: all its weights, in its own dtype.
+
+    name: of the model, for messages. Raises CalculatorError if it has parts that can't be rebuilt.
+    """
+    shape = native.architecture(module, name)
+    same = {key: shape[key] for key in MaceConfig.model_fields if key in shape}
+    dtype = str(next(module.parameters()).dtype).removeprefix("torch.")
+    try:
+        config = MaceConfig.model_validate({**same, "r_max_A": shape["r_max"], "dtype": dtype})
+    except ValueError as error:
+        raise CalculatorError(f"mace: {name} is a MACE of a size that can't be fine-tuned ({error}).") from None
+    e0s = module.get_buffer(_ZEROS).double().ravel()
+    spec = Spec(
+        config=config,
+        atomic_numbers=tuple(int(z) for z in module.atomic_numbers),  # type: ignore[union-attr]
+        e0s_eV=tuple(float(e0) for e0 in e0s),
+        avg_num_neighbors=float(module.interactions[0].avg_num_neighbors),  # type: ignore[index, union-attr]
+        force_scale_eV_per_A=float(np.mean(shape["atomic_inter_scale"])),
+        shape=shape,
+    )
+    student = build(spec, seed=0)
+    state = module.state_dict()
+    state[_ZEROS] = state[_ZEROS].reshape(1, -1)  # MACE reads both shapes, and builds one
+    parameters = {key for key, _ in student.module.named_parameters()}
+    try:
+        loaded = student.module.load_state_dict(state, strict=False)  # a model of an older MACE has fewer buffers
+    except RuntimeError:
+        loaded = None
+    if loaded is None or loaded.unexpected_keys or parameters & set(loaded.missing_keys):
+        raise CalculatorError(f"mace: {name} has parts that can't be rebuilt; save it anew with this mace-torch.")
+    return student
+
+
 def shift_e0s(student: Student, delta_eV: Mapping[int, float]) -> Student:
     """Return a copy whose energy zeros are `delta_eV` (by atomic number) higher."""
     e0s = tuple(
         e0 + delta_eV.get(z, 0.0) for z, e0 in zip(student.spec.atomic_numbers, student.spec.e0s_eV, strict=True)
     )
     shifted = Student(replace(student.spec, e0s_eV=e0s), copy.deepcopy(student.module))
-    zeros = shifted.module.get_buffer("atomic_energies_fn.atomic_energies")
+    zeros = shifted.module.get_buffer(_ZEROS)
     zeros.copy_(torch.tensor([e0s], dtype=zeros.dtype))
     return shifted
 
 
 def _module(spec: Spec) -> torch.nn.Module:
     config = spec.config
+    if spec.shape is not None:
+        return native.construct(
+            spec.shape, atomic_numbers=spec.atomic_numbers, e0s_eV=spec.e0s_eV,
+            avg_num_neighbors=spec.avg_num_neighbors,
+        )  # fmt: skip
     block = modules.RealAgnosticResidualInteractionBlock
     module: torch.nn.Module = modules.ScaleShiftMACE(
         r_max=config.r_max_A,

@@ -1,0 +1,114 @@
+"""A training that goes to NaN says which frames did it; a fine-tuning is tried once more, more calmly."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from ipip_ext import frames as fr
+from ipip_ext.backends.mace.backend import MaceBackend
+from ipip_ext.backends.mace.config import MaceConfig
+from ipip_ext.backends.testing import E0S_EV, alloy
+from ipip_ext.errors import Diverged
+from ipip_ext.events import Event, EventBus
+from ipip_ext.recipe import Finetune
+from ipip_ext.stages.train import finetune, scratch
+from ipip_ext.workspace import Done, Workspace
+
+STUDENT = MaceConfig(
+    hidden_irreps="4x0e+4x1o", max_ell=1, r_max_A=4.0, radial_MLP=(8,), MLP_irreps="4x0e", num_bessel=4,
+    dtype="float32",
+)  # fmt: skip
+TOO_FAST, FAR_TOO_FAST = 100.0, 1e6
+"""Learning rates: with a tenth of the first, numbers are poor but finite."""
+
+
+class Killed(BaseException):
+    """What no code of a run expects."""
+
+
+@pytest.fixture
+def task(tmp_path) -> Path:
+    """A folder with a model to fine-tune, and frames."""
+    frames = [alloy(seed) for seed in range(8)]
+    fr.write_frames(tmp_path / "train.extxyz", frames[:6])
+    fr.write_frames(tmp_path / "valid.extxyz", frames[6:])
+    backend = MaceBackend()
+    backend.save(backend.build(STUDENT, E0S_EV, frames, seed=1), tmp_path / "model")
+    return tmp_path
+
+
+def plant(task: Path) -> None:
+    """Let a label be more than float32 holds."""
+    frames = fr.read_frames(task / "train.extxyz")
+    frames[4].arrays[fr.FORCES][2, 0] = 1e39
+    frames[4].info[fr.ID] = "planted"
+    fr.write_frames(task / "train.extxyz", frames)
+
+
+def tune(task: Path, lr: float, bus: EventBus | None = None, name: str = "run") -> Done:
+    return Workspace(task / name, bus or EventBus(), seed=3).do(
+        finetune, Finetune(epochs=4, batch_size=3, lr=lr, replay_fraction=0.0), at="iter-00", student=STUDENT,
+        model=task / "model", train=task / "train.extxyz", valid=task / "valid.extxyz", pool=task / "train.extxyz",
+    )  # fmt: skip
+
+
+def test_a_fine_tuning_that_diverges_is_tried_again_from_its_best_weights(task):
+    said: list[Event] = []
+    done = tune(task, TOO_FAST, EventBus([said.append]))
+    assert done.retry["lr"] == pytest.approx(TOO_FAST / 10)
+    assert "is not finite in epoch" in done.retry["because"]
+    assert "alloy-" in done.retry["because"]
+    (note,) = [event for event in said if event.kind == "note"]
+    assert (note.stage, note.name) == ("iter-00/finetune", f"{done.retry['because']}; once more from the best weights"
+                                       " before that, with lr 10")  # fmt: skip
+    values = json.loads((done.folder / "stage.json").read_text())["values"]
+    assert values["retry"] == done.retry
+    assert all(np.isfinite(values).all() for values in load_file(done.model / "student.safetensors").values())
+    assert sorted(path.name for path in done.folder.iterdir()) == ["model", "stage.json"]
+    lrs = [event.value for event in said if event.name == "lr"]
+    assert max(lrs[-4:]) <= TOO_FAST / 10
+
+
+def test_killed_in_the_second_attempt_it_goes_on_with_that(task):
+    straight = tune(task, TOO_FAST, name="straight")
+    part = task / "run/iter-00/finetune.part"
+
+    def kill(event: Event) -> None:
+        if event.name == "train_loss" and (part / "refit/checkpoint.pt").exists() and event.step == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        tune(task, TOO_FAST, EventBus([kill]))
+    said: list[Event] = []
+    resumed = tune(task, TOO_FAST, EventBus([said.append]))
+    assert [event.step for event in said if event.name == "train_loss"] == [2, 3]
+    assert resumed.record["values"] == straight.record["values"]
+    assert resumed.record["outputs"] == straight.record["outputs"]
+
+
+def test_one_that_diverges_again_fails_with_the_frames_named(task):
+    for _ in range(2):  # asked again, it fails in the same way
+        with pytest.raises(Diverged, match=r"^iter-00/finetune: .*frames in the batch: .*with a tenth of lr, 100000,"):
+            tune(task, FAR_TOO_FAST)
+    assert not (task / "run/iter-00/finetune").exists()
+    plant(task)
+    with pytest.raises(Diverged, match=r"training loss is not finite .*planted.* a tenth .*planted.*these labels"):
+        tune(task, 0.001, name="planted")
+
+
+def test_only_a_fine_tuning_is_tried_again(task):
+    settings = Finetune(epochs=4, batch_size=3, lr=FAR_TOO_FAST, replay_fraction=0.0)
+    with pytest.raises(Diverged, match=r"^scratch: the training loss .*alloy-") as told:
+        Workspace(task / "run", EventBus(), seed=3).do(
+            scratch, settings, student=STUDENT, e0s_eV=E0S_EV, train=task / "train.extxyz", valid=task / "valid.extxyz"
+        )
+    assert "tenth" not in str(told.value)
+
+
+def test_one_that_does_not_diverge_says_so(task):
+    assert tune(task, 0.001).retry is None
