@@ -35,7 +35,7 @@ from ipip_ext.recipe_file import load_recipe
 
 KINDS = ("SIGKILL", "SIGTERM", "exception", "SIGINT")
 EXPECTED = {"SIGKILL": -signal.SIGKILL, "SIGTERM": 143, "SIGINT": 130, "exception": 99}
-MEASURED = ("_ms", "_s", "_MiB")
+MEASURED = ("_ms", "_s", "_MiB", "_atoms")
 """Ends of the names of numbers that no two runs have in common."""
 
 SIZES: dict[str, Any] = {

@@ -44,7 +44,8 @@ def check_room(folder: Path, replicas: Sequence[Replica], settings: Explore, wri
     if left + SPARE_BYTES > free:
         raise WorkspaceError(
             f"{folder}: the frames of {len(replicas)} replicas need {left / _GB:.3g} GB, and"
-            f" {max(0, free - SPARE_BYTES) / _GB:.3g} GB are free; make room, or raise frame_every."
+            f" {max(0, free - SPARE_BYTES) / _GB:.3g} GB are free beside {SPARE_BYTES / _GB:.3g} for the rest of the"
+            " run; make room, or raise frame_every."
         )
 
 
