@@ -22,6 +22,7 @@ from torch_ema import ExponentialMovingAverage
 
 from ipip_ext import frames as fr
 from ipip_ext.backends.base import FitData, FitHooks, FitResult
+from ipip_ext.backends.mace import convolution
 from ipip_ext.backends.mace.checkpoint import Progress, load_checkpoint, save_checkpoint
 from ipip_ext.backends.mace.graphs import Batch, Graph, collate, graph_of, species_index
 from ipip_ext.backends.mace.loss import Labels, Totals, huber_loss
@@ -57,6 +58,8 @@ class Trainer:
         self.settings, self.seed, self.device, self.hooks = settings, seed, device, hooks
         self.student = student.clone()
         self.module = self.student.module.to(device).train()
+        if device == "cpu":
+            convolution.install(self.module)
         self.n_species = len(student.spec.atomic_numbers)
         self.train = [_sample(frame, student) for frame in data.train]
         self.valid = [_sample(frame, student) for frame in data.valid]
@@ -236,6 +239,7 @@ class Trainer:
 
     def _student(self, weights: Mapping[str, torch.Tensor]) -> Student:
         self.module.load_state_dict(weights)
+        convolution.remove(self.module)
         return Student(self.student.spec, self.module.cpu().eval().requires_grad_(True))
 
 
