@@ -15,14 +15,13 @@ from typing import Any
 import yaml
 
 from ipip_ext import ablate_report, lock, preflight, runner
+from ipip_ext.ablate_report import PLAN
 from ipip_ext.console import LogFile, duration
 from ipip_ext.errors import IpipError, RecipeError, WorkspaceError
 from ipip_ext.events import Event, EventBus, JsonLines
 from ipip_ext.recipe import Recipe
 from ipip_ext.recipe_file import dump_recipe, load_recipe
 from ipip_ext.tracking import MlflowMirror
-
-PLAN = "ablate.yaml"
 
 _NOT_DECISIVE = "variants would share their results, which are not known by it; set it for all with --set."
 _FIXED = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,10 +14,12 @@ from ipip_ext import plots
 from ipip_ext.potential import Array
 from ipip_ext.stages.report import columns, read_rows
 from ipip_ext.stages.report_tables import Row
-from ipip_ext.tables import aligned
+from ipip_ext.tables import aligned, write_csv
 from ipip_ext.workspace import read_record
 
-CSV, TABLE, CURVE = "ablate.csv", "ablate.txt", "learning_curve.png"
+PLAN, CSV, TABLE, CURVE = "ablate.yaml", "ablate.csv", "ablate.txt", "learning_curve.png"
+"""What the folder of a grid holds beside its runs."""
+
 N_TRAIN = "data.n_train"
 FORCE, ENERGY = "force_mae_meV_per_A", "energy_mae_meV_per_atom"
 _SHORT = {FORCE: "F MAE", ENERGY: "E MAE"}
@@ -78,14 +79,12 @@ def write(folder: Path, outcomes: Sequence[Outcome]) -> tuple[list[Path], dict[s
     """Write ablate.csv, ablate.txt and, where n_train varies, learning_curve.png; return them and metrics by key."""
     found = _Found(outcomes)
     files = [folder / CSV, folder / TABLE]
-    with files[0].open("w", newline="", encoding="utf-8") as file:
-        measured = columns([row for o in outcomes for row in o.rows])
-        writer = csv.DictWriter(file, ("variant", *found.keys, "seed", "n_train", *measured))
-        writer.writeheader()
-        writer.writerows(
-            {"variant": o.variant, **o.values, "seed": o.seed, "n_train": o.n_train, **row}
-            for o in outcomes for row in o.rows
-        )  # fmt: skip
+    measured = columns([row for o in outcomes for row in o.rows])
+    rows = [
+        {"variant": o.variant, **o.values, "seed": o.seed, "n_train": o.n_train, **row}
+        for o in outcomes for row in o.rows
+    ]  # fmt: skip
+    write_csv(files[0], rows, ("variant", *found.keys, "seed", "n_train", *measured))
     files[1].write_text(table(outcomes) + "\n", encoding="utf-8")
     if N_TRAIN in found.keys:
         files.append(folder / CURVE)
@@ -102,6 +101,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
     """Return means over seeds and differences in pairs as text."""
     found = _Found(outcomes)
     parts = [_means(found), _differences(found)]
+    last = [f"{model}: the last student, whichever one validation chose as ipip." for model in found.students[1:]]
     if N_TRAIN in found.keys:
         parts[1:1] = _curve_tables(found)
     seeds = ", ".join(map(str, found.seeds))
@@ -111,6 +111,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
         "Differences are taken seed by seed; negative: the first has the lower error. `exceeds the spread`:"
         " |mean| > t sd/sqrt(n), with Student's t for 95 %.",
         "Chance alone exceeds it in one difference of twenty: of many differences, some will.",
+        *last,
     ]
     return "\n\n".join([*(part for part in parts if part), "\n".join(notes)])
 
@@ -131,7 +132,18 @@ class _Found:
     def models(self) -> list[str]:
         """The models of the table: scratch too where its training data vary."""
         has_scratch = any(model == "scratch" for _, _, model, _ in self._rows)
-        return ["ipip", "scratch"] if self.varies_data and has_scratch else ["ipip"]
+        return [*self.students, "scratch"] if self.varies_data and has_scratch else self.students
+
+    @property
+    def students(self) -> list[str]:
+        """The student that validation chose and, where forgetting varies, the last one.
+
+        Where forgetting does harm, validation takes the iteration before it, and the variants would look alike.
+        """
+        later = {str(model) for _, _, model, _ in self._rows if str(model).startswith("iteration-")} - {"iteration-0"}
+        if not later or all(key.split(".")[0] != "forget" for key in self.keys):
+            return ["ipip"]
+        return ["ipip", max(later, key=lambda model: int(model.removeprefix("iteration-")))]
 
     @property
     def measures(self) -> list[tuple[str, str]]:
@@ -152,12 +164,12 @@ class _Found:
         data = [key for key in self.keys if key.startswith("data.")]
         only_data = len(data) == len(self.keys)
         pairs = []
-        for model in self.models if only_data else ["ipip"]:
+        for model in self.models if only_data else self.students:
             for variant, values in self.variants.items():
                 first = next(v for v, o in self.variants.items() if only_data or all(o[k] == values[k] for k in data))
                 if first != variant:
                     pairs.append((f"{model}: {variant} - {first}", (variant, model), (first, model)))
-        if len(self.models) > 1:
+        if "scratch" in self.models:
             pairs += [(f"{v}: ipip - scratch", (v, "ipip"), (v, "scratch")) for v in self.variants]
         return pairs
 

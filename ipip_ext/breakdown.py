@@ -5,7 +5,6 @@ All of it follows from what `evaluate` wrote, so no model is asked again.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +12,12 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from numpy.typing import NDArray
 
 from ipip_ext import frames as fr
 from ipip_ext.errors import StageFailed
 from ipip_ext.metrics import Residuals, intervals
+from ipip_ext.potential import Array
+from ipip_ext.tables import read_csv
 
 TEMPERATURE = "temperature_K"
 _MOST_TOLD = 24
@@ -43,13 +43,16 @@ class Exam:
         keys = self._grouping()
         return f"groups of equal {', '.join(keys)}" if keys else "frames"
 
-    def groups(self, rows: Sequence[int]) -> NDArray[np.int64]:
-        """Return the group of each frame, (n,)."""
+    def units(self, rows: Sequence[int], sums: Array) -> Array:
+        """Return what a bootstrap draws from, (n_units, k): sums of the frames `rows`, (n, k), added up by unit."""
         keys = self._grouping()
         if not keys:
-            return np.arange(len(rows))
+            return sums
         names = ["/".join(_said(self.frames[i], key) for key in keys) for i in rows]
-        return np.unique(names, return_inverse=True)[1]
+        units, unit_of = np.unique(names, return_inverse=True)
+        found = np.zeros((len(units), sums.shape[1]))
+        np.add.at(found, unit_of, sums)
+        return found
 
     def _grouping(self) -> list[str]:
         return [key for key in self.split_keys if any(key in frame.info for frame in self.frames)]
@@ -89,9 +92,7 @@ def take_apart(exam: Exam, per_frame: Path, forces: Path, splits: Mapping[str, S
 
 def _on(exam: Exam, of: Sequence[int], some: Residuals) -> tuple[dict[str, float], list[dict[str, Any]], int]:
     """Return errors with intervals, a row for all and for each part of the frames `of`, and what was drawn from."""
-    sums, groups = some.sums(), exam.groups(of)
-    units = np.zeros((groups.max() + 1, sums.shape[1]))
-    np.add.at(units, groups, sums)
+    units = exam.units(of, some.sums())
     errors = some.errors() | intervals(units, exam.seed)
     whole = {"by": "all", "value": "", "n_frames": len(of), "n_atoms": int(some.n_atoms.sum()), **errors}
     return errors, [whole, *_parts(exam, of, some)], len(units)
@@ -99,8 +100,7 @@ def _on(exam: Exam, of: Sequence[int], some: Residuals) -> tuple[dict[str, float
 
 def read(frames: Sequence[Atoms], per_frame: Path, forces: Path) -> tuple[list[int], Residuals]:
     """Return which of `frames` an evaluation holds and its residuals. Raises StageFailed if it holds others."""
-    with per_frame.open(newline="", encoding="utf-8") as file:
-        table = list(csv.DictReader(file))
+    table = read_csv(per_frame)
     index = {frame.info[fr.ID]: i for i, frame in enumerate(frames)}
     where = [index.get(row["frame_id"], -1) for row in table]
     n_atoms = np.array([len(frames[i]) for i in where])

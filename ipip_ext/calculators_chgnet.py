@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from chgnet.model import CHGNet
 from chgnet.model.dynamics import CHGNetCalculator
 from pymatgen.core import Lattice, Structure
 
+from ipip_ext.batches import cut
 from ipip_ext.errors import CalculatorError
 from ipip_ext.potential import FrameFailed, Prediction
 from ipip_ext.units import EV_PER_A3_PER_GPA
@@ -59,7 +60,7 @@ class ChgnetPotential:
         graphs = [self._graph(index, atoms, stress) for index, atoms in enumerate(frames)]
         task = "efs" if stress else "ef"
         results: list[Prediction] = []
-        for chunk in self._chunks(graphs):
+        for chunk in cut(graphs, lambda graph: len(graph.atomic_number), self.max_atoms):
             outputs = _quietly(self.model.predict_graph, chunk, task=task, batch_size=len(chunk))
             outputs = [outputs] if isinstance(outputs, dict) else outputs
             results.extend(self._prediction(output) for output in outputs)
@@ -85,19 +86,6 @@ class ChgnetPotential:
         scale = len(forces) if self.model.is_intensive else 1
         stress = np.asarray(output["s"], dtype=float) * EV_PER_A3_PER_GPA if "s" in output else None
         return Prediction(float(output["e"]) * scale, forces, stress)
-
-    def _chunks(self, graphs: Sequence[Any]) -> Iterator[list[Any]]:
-        chunk: list[Any] = []
-        atoms = 0
-        for graph in graphs:
-            size = len(graph.atomic_number)
-            if chunk and atoms + size > self.max_atoms:
-                yield chunk
-                chunk, atoms = [], 0
-            chunk.append(graph)
-            atoms += size
-        if chunk:
-            yield chunk
 
 
 def _quietly(function: Any, *args: Any, **kwargs: Any) -> Any:

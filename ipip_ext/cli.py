@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import logging
@@ -18,6 +19,8 @@ from ipip_ext.errors import IpipError, UserError
 
 Run = Callable[..., Any]
 FILE = click.Path(path_type=Path)
+_OF_THE_PLACE = (errno.EACCES, errno.ELOOP, errno.ENAMETOOLONG, errno.EPERM)
+"""What may be wrong with a path before anyone has looked into the file."""
 TRUST = click.option(
     "--trust-models", is_flag=True, help="Let another user's recipe or file load pickled models and run Python code."
 )
@@ -36,6 +39,11 @@ class Commands(click.Group):
         except IpipError as error:
             click.echo(f"failed: {_one_line(error)}", err=True)
             ctx.exit(1)
+        except OSError as error:
+            if error.filename is None or error.errno not in _OF_THE_PLACE:
+                raise
+            click.echo(f"error: {error.filename}: {error.strerror}; name another file.", err=True)
+            ctx.exit(2)
         except signals.Stopped as stop:
             click.echo(f"stopped by {stop}; all that is finished is kept. To go on: {_again()}", err=True)
             ctx.exit(stop.exit_code)

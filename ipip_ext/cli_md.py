@@ -22,6 +22,10 @@ _ABOVE_0, _FROM_0, _FROM_1 = click.FloatRange(min=0, min_open=True), click.IntRa
     help="nvt: Langevin. nvt_bussi: stochastic velocity rescaling. npt: the cell keeps its shape.",
 )  # fmt: skip
 @click.option(
+    "--engine", type=click.Choice(["ase", "torchsim"]), default="ase", show_default=True,
+    help="torchsim: for MACE models, with the extra torchsim and Python 3.12 or newer.",
+)  # fmt: skip
+@click.option(
     "--temperature-K", "temperatures", multiple=True, default=("300",), show_default=True, metavar="T|A:B",
     help="Kelvin, or a ramp from A to B; give it again for a walk at each. In nve: of the first velocities.",
 )  # fmt: skip
@@ -38,7 +42,9 @@ _ABOVE_0, _FROM_0, _FROM_1 = click.FloatRange(min=0, min_open=True), click.IntRa
     "--initial-temperature-factor", type=_ABOVE_0, default=1.0, show_default=True,
     help="Velocities begin at this times the temperature. From a relaxed structure about half of it is lost.",
 )  # fmt: skip
-@click.option("--supercell", type=_FROM_1, nargs=3, default=(1, 1, 1), show_default=True, metavar="A B C")
+@click.option(
+    "--supercell", type=click.IntRange(1, 100), nargs=3, default=(1, 1, 1), show_default=True, metavar="A B C"
+)
 @click.option("--restarts", type=_FROM_0, default=0, show_default=True, help="Of a walk that ran wild.")
 @click.option(
     "--guard", "limits", multiple=True, metavar="KEY=VALUE",

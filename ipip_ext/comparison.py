@@ -33,7 +33,7 @@ from ipip_ext.stages.properties import as_nve, properties, trajectory_properties
 from ipip_ext.stages.report import report
 from ipip_ext.stages.speed import speed, supercell
 from ipip_ext.stages.stability import as_md, stability
-from ipip_ext.stages.train import scratch, tune_foundation
+from ipip_ext.stages.train import scratch, tune_foundation, tune_natively
 from ipip_ext.timing import times, training_costs
 from ipip_ext.workspace import Done, Workspace
 
@@ -90,8 +90,7 @@ def run_baselines(
             case Scratch():
                 model |= {"model": train_scratch(recipe, work, baseline, e0s_eV, task).model}
             case Finetuned():
-                foundation = calculators.identity(baseline.calculator, recipe.folder)
-                tuned = work.do(tune_foundation, baseline.fit, at=at, foundation=foundation, **task)
+                tuned = train_finetuned(recipe, work, baseline, task, rounds[0].pool)
                 model = {"backend": tuned.backend, "model": tuned.model}
             case NoForget():
                 unforgotten = no_forget(f"{at}/")
@@ -122,6 +121,23 @@ def train_scratch(
     """Train the student's architecture on the task's labels alone."""
     at = SCRATCH.split("/", maxsplit=1)[0]
     return work.do(scratch, baseline.fit, at=at, student=recipe.student, e0s_eV=e0s_eV, **task)
+
+
+def train_finetuned(
+    recipe: Recipe, work: Workspace, baseline: Finetuned, task: Mapping[str, Any], pool: Done
+) -> Done:  # fmt: skip
+    """Fine-tune a foundation model on the task's labels, by our own training or by its makers'.
+
+    pool: of the first iteration, replayed where the recipe names nothing else.
+    """
+    at = f"baseline-{baseline.name}"
+    foundation = calculators.identity(baseline.calculator, recipe.folder)
+    if baseline.method == "naive":
+        return work.do(tune_foundation, baseline.fit, at=at, foundation=foundation, **task)
+    replay = baseline.replay or pool.frames if baseline.method == "multihead" else None
+    return work.do(
+        tune_natively, baseline.fit, at=at, foundation=foundation, tuning=baseline.tuning, **task, replay=replay
+    )
 
 
 def compare(

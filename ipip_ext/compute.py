@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from ipip_ext.errors import CalculatorError
+from ipip_ext.errors import CalculatorError, DeviceLost
 from ipip_ext.potential import Array, FrameFailed, HasSessions, Potential, Prediction
 
 
@@ -21,12 +21,13 @@ def compute_each(
     A potential without batches is asked frame by frame, where it lets itself, so that none is computed twice.
     Returns a prediction a frame (NaN for a culprit) and why each culprit failed, by index. Labels that are not of
     the frame's shape, or without the stress that was asked for, are a failure like any other.
+    Raises DeviceLost where no frame is at fault, since it would else cost all of them without a word.
     """
     done: dict[int, Prediction] = {}
     failures: dict[int, str] = {}
     if not potential.batched and not stress and hasattr(potential, "compute_separately"):
         answers = _separately(potential, frames)
-        failures = {i: a.message for i, a in enumerate(answers) if isinstance(a, FrameFailed)}
+        failures = {i: reason(a) for i, a in enumerate(answers) if isinstance(a, FrameFailed)}
         done = {i: a for i, a in enumerate(answers) if not isinstance(a, FrameFailed)}
     else:
         _compute(potential, frames, list(range(len(frames))), stress, done, failures)
@@ -70,9 +71,10 @@ def _compute(
             done.update(zip(left, told, strict=True))
             return
         except (Exception, SystemExit) as error:  # noqa: BLE001 - what a calculator throws must cost one frame, no more
+            why = reason(error)
             culprit = _culprit(error, len(left))
             if culprit is not None:
-                failures[left.pop(culprit)] = _words(error)
+                failures[left.pop(culprit)] = why
             if culprit is None or not potential.batched:  # at once has no merit then, and would recompute the others
                 break
     for index in left:
@@ -85,7 +87,7 @@ def _separately(potential: Any, frames: Sequence[Atoms]) -> list[Prediction | Fr
         return list(potential.compute_separately(frames))
     except (Exception, SystemExit) as error:  # noqa: BLE001 - see `_compute`
         if len(frames) == 1:
-            return [FrameFailed(0, _words(error))]
+            return [FrameFailed(0, reason(error))]
     return [answer for atoms in frames for answer in _separately(potential, [atoms])]
 
 
@@ -126,7 +128,15 @@ def _culprit(error: BaseException, n_frames: int) -> int | None:
     return None
 
 
-def _words(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
+    """Return what a potential threw, in a line. Raises DeviceLost if it is that."""
+    if lost := DeviceLost.told_by(error):
+        raise lost from error
+    return words(error)
+
+
+def words(error: BaseException) -> str:
+    """Return what a potential threw, in a line: of a FrameFailed its message alone."""
     return error.message if isinstance(error, FrameFailed) else f"{type(error).__name__}: {error}"
 
 

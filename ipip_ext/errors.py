@@ -8,7 +8,8 @@
     |   |-- ModelFileError   a model file that is missing, broken or foreign
     |   `-- WorkspaceError   a run folder that is broken or belongs to another recipe
     `-- StageFailed          the computation itself failed; finished stages are intact
-        `-- Diverged         a training whose loss or gradients became NaN or infinite
+        |-- Diverged         a training whose loss or gradients became NaN or infinite
+        `-- DeviceLost       the GPU itself failed
 
 Every message says what is wrong, where, and how to mend it.
 """
@@ -16,6 +17,7 @@ Every message says what is wrong, where, and how to mend it.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -62,6 +64,28 @@ class Diverged(StageFailed):
     def __init__(self, what: str, best: Any) -> None:
         super().__init__(f"{what}. Lower lr or check these labels; finished epochs are kept.")
         self.what, self.best = what, best
+
+
+class DeviceLost(StageFailed):
+    """The GPU itself failed. All that this process asks of it from then on fails too, so no single frame is at fault.
+
+    what: what was said. where: the stage, if it is known.
+    """
+
+    def __init__(self, what: str, where: str = "") -> None:
+        super().__init__(
+            f"{where}{': ' if where else ''}the device is lost ({what[:200]}). All that is finished is"
+            " kept; see to it that the device works, and the same command goes on."
+        )
+        self.what = what
+
+    @classmethod
+    def told_by(cls, error: BaseException) -> DeviceLost | None:
+        """Return `error` as one if it says that the device is lost; too little memory is no such thing."""
+        if isinstance(error, cls):
+            return error
+        found = re.search(r"(CUDA|HIP) error: [^\n]*", str(error))
+        return cls(found[0]) if found and "out of memory" not in found[0] else None
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

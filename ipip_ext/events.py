@@ -114,13 +114,13 @@ class JsonLines:
 
 
 def read_events(path: Path) -> Iterator[Event]:
-    """Yield the events in `path`; a last line cut short by a kill is passed over."""
+    """Yield the events in `path`; a line cut short by a kill, or one that is none, is passed over."""
     if not path.exists():
         return
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             yield Event(**json.loads(line))
-        except (json.JSONDecodeError, TypeError):
+        except (json.JSONDecodeError, TypeError, RecursionError):
             log.warning("%s: passed over a line that is not an event", path)
 
 

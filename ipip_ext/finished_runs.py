@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from ipip_ext.ablate_report import PLAN
 from ipip_ext.errors import WorkspaceError
 from ipip_ext.runner import RECIPE, TABLE
 from ipip_ext.schema import flatten
@@ -16,8 +17,8 @@ from ipip_ext.stages.report import read_rows
 from ipip_ext.stages.report_tables import Row, cells
 from ipip_ext.workspace import read_record
 
-PLAN, TEXT = "ablate.yaml", "compare.txt"
-"""What the folder of a grid holds, and a run's own table."""
+TEXT = "compare.txt"
+"""A run's own table."""
 
 _GIVEN = {"data.train": "train", "data.test": "test", "data.valid": "valid", "explore.starts": "starts"}
 """Keys that name files, which count by content, and what `prepare` calls those files."""
@@ -110,7 +111,9 @@ def _read(name: str, folder: Path) -> Run:
         recipe |= {key: Path(value).name for key, value in recipe.items() if _is_place(key, value)}
         run = Run(name, read_rows(folder / TABLE), recipe, record, (folder / TEXT).read_text(encoding="utf-8"))
         _ = run.seed, run.test, cells(run.rows)
-    except (yaml.YAMLError, UnicodeDecodeError, AttributeError, KeyError, ValueError, TypeError) as error:
+        if not run.rows:
+            raise ValueError("no rows")
+    except (yaml.YAMLError, AttributeError, LookupError, ValueError, TypeError, RecursionError) as error:
         raise WorkspaceError(
             f"{folder}: {RECIPE} or {TABLE} is corrupt ({type(error).__name__}: {error}); put them back."
         ) from None

@@ -18,10 +18,11 @@ import ase.io
 import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.io.formats import UnknownFileTypeError
+from ase.io.formats import UnknownFileTypeError, filetype
 from ase.stress import voigt_6_to_full_3x3_stress
 from numpy.typing import NDArray
 
+from ipip_ext import extxyz
 from ipip_ext.errors import DataError
 from ipip_ext.potential import Prediction
 
@@ -52,7 +53,11 @@ def read_structures(path: Path) -> list[Atoms]:
     if path.stat().st_size == 0:
         raise DataError(f"{path}: the file is empty; it should hold structures.")
     try:
+        if filetype(str(path)) == "extxyz":
+            extxyz.check(path)
         frames = ase.io.read(path, index=":")
+    except DataError:
+        raise
     except UnknownFileTypeError:
         raise DataError(f"{path}: ASE does not know this format; save it as .extxyz.") from None
     except Exception as error:
@@ -185,10 +190,7 @@ def _normalised(atoms: Atoms, labels: dict[str, Any], where: str, frame_id: str)
 
 
 def _finite(value: Any, shape: tuple[int, ...], what: str, where: str) -> NDArray[np.float64]:
-    try:
-        array = np.asarray(value, dtype=float)
-    except (TypeError, ValueError):
-        raise DataError(f"{where}: {what}: not numbers; label the frame again.") from None
+    array = _numbers(value, what, where)
     if array.shape != shape:
         raise DataError(f"{where}: {what}: shape {array.shape} where {shape} is needed; label the frame again.")
     if not np.all(np.isfinite(array)):
@@ -196,8 +198,18 @@ def _finite(value: Any, shape: tuple[int, ...], what: str, where: str) -> NDArra
     return array
 
 
+def _numbers(value: Any, what: str, where: str) -> NDArray[np.float64]:
+    try:
+        array = np.asarray(value)
+        if array.dtype != bool:  # what a key without a value is
+            return array.astype(float)
+    except (TypeError, ValueError):
+        pass
+    raise DataError(f"{where}: {what}: not numbers; label the frame again.")
+
+
 def _stress(value: Any, atoms: Atoms, where: str) -> NDArray[np.float64]:
-    array = np.asarray(value, dtype=float)
+    array = _numbers(value, "stress", where)
     if not atoms.pbc.all():
         raise DataError(f"{where}: stress needs pbc='T T T' (with vacuum where there is none to feel it).")
     if array.size == 6:
@@ -208,6 +220,8 @@ def _stress(value: Any, atoms: Atoms, where: str) -> NDArray[np.float64]:
 def _check_geometry(atoms: Atoms, where: str) -> None:
     if len(atoms) == 0:
         raise DataError(f"{where}: has no atoms; take it out.")
+    if atoms.numbers.min() < 1:
+        raise DataError(f"{where}: holds X, which is no element; name it, or take the frame out.")
     if not (np.all(np.isfinite(atoms.positions)) and np.all(np.isfinite(atoms.cell.array))):
         raise DataError(f"{where}: positions or cell are NaN or infinite; take it out.")
     flat = not atoms.cell.array[atoms.pbc].any(axis=1).all()

@@ -13,7 +13,7 @@ from ase.calculators.calculator import Calculator
 from ipip_ext import calculators, trust
 from ipip_ext.backends import registry
 from ipip_ext.committee import CommitteePotential
-from ipip_ext.errors import CalculatorError, ModelFileError
+from ipip_ext.errors import CalculatorError, ModelFileError, did_you_mean
 from ipip_ext.potential import Potential
 
 
@@ -45,7 +45,7 @@ def _committee(folder: Path, device: str) -> CommitteePotential:
         raise ModelFileError(f"{folder}: holds no committee; run the recipe with committee.export: true.")
     try:
         worth = float(json.loads(calibration.read_text(encoding="utf-8"))["error_per_spread"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise ModelFileError(f"{calibration}: is missing or corrupt; export the model again.") from None
     return CommitteePotential.load(folder / "committee", backend_of(folder), device, worth)
 
@@ -65,9 +65,14 @@ def model_folder(path: Path) -> Path:
 def backend_of(folder: Path) -> str:
     """Return the name of the backend that wrote `folder`."""
     try:
-        return str(json.loads((folder / "student.json").read_text(encoding="utf-8"))["backend"])
-    except (ValueError, KeyError, TypeError):
+        name = str(json.loads((folder / "student.json").read_text(encoding="utf-8"))["backend"])
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise ModelFileError(f"{folder / 'student.json'}: is corrupt; export the model again.") from None
+    if name not in registry.names():
+        raise ModelFileError(
+            f"{folder / 'student.json'}: its backend {name} is unknown.{did_you_mean(name, registry.names())}"
+        )
+    return name
 
 
 def load_any(

@@ -26,8 +26,8 @@ from ipip_ext.workspace import Done, Workspace
 
 STAGES = (
     "prepare", "explore", "correct", "pretrain", "finetune", "evaluate", "sample", "select", "committee", "ask",
-    "label", "forget", "model", "scratch", "tune_foundation", "stability", "properties", "trajectory_properties",
-    "calibration", "speed", "report",
+    "label", "forget", "model", "scratch", "tune_foundation", "tune_natively", "stability", "properties",
+    "trajectory_properties", "calibration", "speed", "report",
 )  # fmt: skip
 """Every stage, in the order in which a run first meets them."""
 

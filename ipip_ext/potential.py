@@ -85,3 +85,12 @@ class HasSessions(Protocol):
     def session(self, frames: Sequence[Atoms]) -> Session:
         """Return a session of `frames`. Never raises on account of a frame: `Session.compute` tells of it."""
         ...
+
+
+@runtime_checkable
+class HasTorchSim(Protocol):
+    """A Potential that torch-sim can evaluate by itself (optional)."""
+
+    def torchsim_model(self, *, stress: bool) -> Any:
+        """Return a `torch_sim.models.interface.ModelInterface` of the same energies and forces, and stress if asked."""
+        ...

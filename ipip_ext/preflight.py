@@ -64,6 +64,8 @@ def check(recipe: Recipe) -> tuple[Dataset, Potential]:
     data = check_data(recipe)
     with _at(f"{recipe.file}: teacher"):
         teacher = calculators.make(recipe.teacher, device=recipe.device, root=recipe.folder)
+    with _at(f"{recipe.file}: explore"):
+        md.check_engine(recipe.explore.engine, teacher)
     if recipe.explore.ensemble == "npt":
         with _at(f"{recipe.file}: teacher"):
             require_stress(teacher, data.starts[0])
@@ -129,11 +131,25 @@ def check_names(recipe: Recipe) -> None:
     """Raise RecipeError or CalculatorError for a name in the recipe that nothing has; reads no data."""
     _check_groups(recipe)
     _check_baselines(recipe)
+    _check_engines(recipe)
     with _at(f"{recipe.file}: teacher"):
         calculators.check(recipe.teacher, recipe.folder)
     if recipe.label.reference is not None:
         with _at(f"{recipe.file}: label.reference.calculator"):
             calculators.check(recipe.label.reference.calculator, recipe.folder)
+
+
+def _check_engines(recipe: Recipe) -> None:
+    """Raise RecipeError for an engine of MD that is not installed, or that can't walk with such a student."""
+    for key, walk in (("explore", recipe.explore), ("sample", recipe.sample)):
+        if walk is not None:
+            with _at(f"{recipe.file}: {key}"):
+                md.check_engine(walk.engine)
+    own = recipe.sample or recipe.explore
+    if own.engine != "ase":  # which walks with any
+        sketch = _sketch(recipe.backend, recipe.student.model_dump_json())
+        with _at(f"{recipe.file}: sample"):
+            md.check_engine(own.engine, registry.backend(recipe.backend).potential(sketch, "cpu"))
 
 
 def _check_baselines(recipe: Recipe) -> None:
@@ -162,7 +178,14 @@ def _try_baselines(recipe: Recipe, data: Dataset) -> None:
     for where, baseline in _in_recipe(recipe):
         if isinstance(baseline, Finetuned):
             with _at(where):
-                backend, model = adopt(baseline.calculator, recipe.folder, fr.elements([*data.train, *data.test]))
+                replay = [] if baseline.replay is None else fr.read_structures(baseline.replay)
+                if len(replay) == 1:
+                    raise DataError(
+                        f"{baseline.replay}: holds one structure; replay takes 2 or more, of which one tests."
+                    )
+                leakage.refuse("replay", replay, {"valid": data.valid, "test": data.test})
+                elements = fr.elements([*data.train, *data.test, *data.starts, *replay])
+                backend, model = adopt(baseline.calculator, recipe.folder, elements)
                 backend.lr_factors(model, baseline.fit)
         if not isinstance(baseline, CalculatorBaseline | Conventional):
             continue

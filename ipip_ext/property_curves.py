@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from ase import Atoms
 from ipip_ext import structure_functions as sf
 from ipip_ext.errors import DataError
 from ipip_ext.potential import Array
+from ipip_ext.tables import read_csv
 
 KEYS = (
     "nve_drift_meV_per_atom_per_ns", "nve_fluctuation_meV_per_atom", "nve_sane_share", "rdf_distance",
@@ -22,12 +22,6 @@ KEYS = (
 
 _X = {"rdf": ("r_A", "g", "pair"), "vdos": ("frequency_THz", "density_per_THz", None)}
 """Of each kind of curve the columns of x and y, and of what it is a part."""
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a curve's file, none of an empty one."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def check_trajectory(path: Path, frames: Sequence[Atoms]) -> None:
@@ -64,7 +58,8 @@ def agreement(mine: Mapping[str, Path], reference: Mapping[str, Path]) -> dict[s
         if theirs:
             distances = [_distance(ours.get(walk, {}), parts) for walk, parts in theirs.items()]
             found[f"{kind}_distance"] = float(np.mean(distances))
-    differences = _strain_differences(read(mine["strain"]), read(reference["strain"]) if "strain" in reference else [])
+    strained = read_csv(reference["strain"]) if "strain" in reference else []
+    differences = _strain_differences(read_csv(mine["strain"]), strained)
     if differences is not None:
         found["strain_rmse_meV_per_atom"] = float(np.sqrt(np.mean(np.square(differences))))
     return found
@@ -77,7 +72,7 @@ Parts = dict[str, tuple[Array, Array]]
 def _curves(path: Path, kind: str) -> dict[str, Parts]:
     x, y, part = _X[kind]
     points: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
-    for row in read(path):
+    for row in read_csv(path):
         points[row["walk"], row[part] if part else ""].append((float(row[x]), float(row[y])))
     found: dict[str, Parts] = defaultdict(dict)
     for (walk, name), some in points.items():

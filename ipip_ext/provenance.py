@@ -9,7 +9,7 @@ import platform
 from functools import cache
 from pathlib import Path
 
-_PACKAGES = ("ipip-mace", "mace-torch", "torch", "e3nn", "ase", "numpy", "chgnet", "tblite")
+_PACKAGES = ("ipip-mace", "mace-torch", "torch", "e3nn", "ase", "numpy", "chgnet", "tblite", "torch-sim-atomistic")
 
 
 def sha256(path: Path) -> str:

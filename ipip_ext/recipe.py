@@ -129,7 +129,7 @@ class Tracking(Section):
 class Recipe(Section):
     """Everything a run needs."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
     """Name of the run and of its folder `runs/<name>`."""
 
     seed: NonNegativeInt = 0

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from ipip_ext.recipe_training import Fit
 from ipip_ext.schema import Section
@@ -92,11 +93,57 @@ class Finetuned(Section):
     """A .model file, a mace_mp name such as medium-mpa-0, or mace_off:small. Without a network, the message names the
     file to put where."""
 
-    method: Literal["naive"] = "naive"
-    """`naive` trains all weights that `fit.freeze` leaves, on the task's labels alone."""
+    method: Literal["naive", "freeze", "lora", "multihead"] = "naive"
+    """`naive` trains all weights that `fit.freeze` leaves, on the task's labels alone. The others are MACE's own
+    `run_train` in a process of its own. `freeze` keeps the first blocks; `lora` learns corrections of low rank to the
+    weights and adds them in the end; `multihead` trains a head for the task beside one that keeps the model's own
+    labels on other frames (`replay`), and keeps the task's head."""
+
+    freeze_to: Literal["embedding", "interactions", "products"] = "interactions"
+    """For `freeze`: the last block that keeps its weights; the next one is the first to learn. Readouts always do."""
+
+    lora_rank: PositiveInt = 4
+    """For `lora`: rank of the corrections."""
+
+    lora_alpha: PositiveFloat = 1.0
+    """For `lora`: the corrections count `lora_alpha / lora_rank` times."""
+
+    replay: Path | None = None
+    """For `multihead`: structures that the model labels itself before it is trained, so that it stays what it is
+    there; null: the pool that the first student is pretrained on. Nothing is downloaded."""
+
+    n_replay: PositiveInt = 500
+    """For `multihead`: most structures that are replayed, drawn at random. Each costs as much as a labelled frame."""
 
     fit: Fit = Fit(epochs=100, patience=20, batch_size=5, lr=0.001)
-    """Its own training. A smaller learning rate keeps more of what the model knows."""
+    """Its own training. A smaller learning rate keeps more of what the model knows. `run_train` knows no cosine: there
+    the rate falls exponentially to the same end. Its loss is MACE's `universal`, with `huber_delta_energy_eV_per_atom`
+    for energies and forces, and it drops the last, smaller batch of an epoch; `warmup_steps`,
+    `huber_delta_force_eV_per_A`, `freeze` and `lr_factors` are for `naive` alone."""
+
+    _OF_METHOD: ClassVar = {
+        "freeze": ("freeze_to",), "lora": ("lora_rank", "lora_alpha"), "multihead": ("replay", "n_replay"),
+    }  # fmt: skip
+    _OF_OUR_FIT: ClassVar = ("warmup_steps", "huber_delta_force_eV_per_A", "freeze", "lr_factors")
+
+    @model_validator(mode="after")
+    def _keys_of_the_method(self) -> Self:
+        for method, keys in self._OF_METHOD.items():
+            for key in keys:
+                if method != self.method and getattr(self, key) != type(self).model_fields[key].default:
+                    raise ValueError(f"{key} is for method: {method}; leave it out, or choose that method")
+        if self.method != "naive":
+            for key in self._OF_OUR_FIT:
+                if getattr(self.fit, key) != getattr(Fit(), key):
+                    raise ValueError(
+                        f"fit.{key} is for method: naive; MACE's run_train, which {self.method} is, has none"
+                    )
+        return self
+
+    @property
+    def tuning(self) -> dict[str, Any]:
+        """What `run_train` is told besides `fit`: the method, and how many of what."""
+        return {key: getattr(self, key) for key in ("method", *self._OF_METHOD.get(self.method, ())) if key != "replay"}
 
     @property
     def calculator(self) -> dict[str, Any]:

@@ -18,6 +18,9 @@ from pydantic import (
 from ipip_ext.recipe_walk import Guard
 from ipip_ext.schema import Section
 
+Repeat = Annotated[PositiveInt, Field(le=100)]
+"""Of a cell along a vector; a million cells fit into no memory."""
+
 
 class Stability(Section):
     """Langevin MD of every compared model, from the same starts with the same random numbers."""
@@ -34,7 +37,7 @@ class Stability(Section):
     timestep_fs: PositiveFloat = 1.0
     """MD time step, fs."""
 
-    replicas: PositiveInt = 1
+    replicas: Annotated[PositiveInt, Field(le=10_000)] = 1
     """Runs for each start and temperature, with different velocities."""
 
     friction_per_fs: PositiveFloat = 0.01
@@ -130,10 +133,10 @@ class Evaluate(Section):
     speed_start: NonNegativeInt | str = 0
     """Start whose supercell is used to time an MD step: its index or its `name`."""
 
-    speed_supercell: tuple[PositiveInt, PositiveInt, PositiveInt] = (3, 3, 1)
+    speed_supercell: tuple[Repeat, Repeat, Repeat] = (3, 3, 1)
     """Repeats along the cell vectors; about 100 atoms tell more than a small cell."""
 
-    speed_supercells: tuple[tuple[PositiveInt, PositiveInt, PositiveInt], ...] | None = None
+    speed_supercells: tuple[tuple[Repeat, Repeat, Repeat], ...] | None = None
     """Other sizes that are timed beside it, as repeats; null: the start itself, and `speed_supercell` doubled along
     its first and most repeated cell vector. [] times `speed_supercell` alone."""
 

@@ -31,6 +31,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 
 def parse_recipe(raw: dict[str, Any], *, where: str, root: Path) -> Recipe:
     """Turn plain data into a Recipe; `where` starts each error, `root` is where paths start."""
+    _check_values(raw, where)
     raw = _absolute(raw, root)
     student = raw.get("student", {})
     if not isinstance(student, dict):
@@ -65,12 +66,14 @@ def json_schema() -> str:
 
 
 class _Strict(yaml.SafeLoader):
-    """A SafeLoader that refuses a key that stands twice, where YAML would silently take the last."""
+    """A SafeLoader that refuses a key that stands twice, of which YAML would silently take the last, or is no word."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Build a mapping; raises ConstructorError with the line of the second key."""
+        """Build a mapping; raises ConstructorError with the line of the key."""
         seen = set()
         for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be a word", key_node.start_mark)
             if key_node.value in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"key {key_node.value} stands twice", key_node.start_mark
@@ -95,6 +98,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         line = f" line {mark.line + 1}:" if mark else ""
         problem = getattr(error, "problem", None) or getattr(error, "reason", "unreadable")
         raise RecipeError(f"{path}:{line} not YAML ({problem}); check the indent.") from None
+    except RecursionError:
+        raise RecipeError(f"{path}: is nested too deeply to be a recipe; check its brackets.") from None
     if not isinstance(raw, dict):
         raise RecipeError(f"{path}: holds no keys; `ipip-mace init` writes a recipe to start from.")
     return raw
@@ -117,7 +122,30 @@ def _override(raw: dict[str, Any], override: str) -> None:
         raise RecipeError(f"--set {override}: {text!r} is not a YAML value.") from None
 
 
-_PATHS = ("data.train", "data.test", "data.valid", "explore.starts", "sample.starts", "evaluate.stability.starts")
+_LONGEST = 1000
+"""Characters of a value; no path, name or number needs more."""
+
+
+def _check_values(raw: dict[str, Any], where: str) -> None:
+    """Raise RecipeError for what no key takes and some would choke on; aliases are followed once."""
+    seen: set[int] = set()
+    ahead: list[tuple[str, Any, frozenset[int]]] = [("", raw, frozenset())]
+    while ahead:
+        key, value, above = ahead.pop()
+        if id(value) in above:
+            raise RecipeError(f"{where}: {key}: is an alias of what it stands in; write it out.")
+        if isinstance(value, str) and ("\0" in value or len(value) > _LONGEST):
+            raise RecipeError(f"{where}: {key}: holds a NUL or more than {_LONGEST} characters; shorten it.")
+        if isinstance(value, dict | list) and id(value) not in seen:
+            seen.add(id(value))
+            inner = value.items() if isinstance(value, dict) else enumerate(value)
+            ahead += [(f"{key}.{name}".lstrip("."), one, above | {id(value)}) for name, one in inner]
+
+
+_PATHS = (
+    "data.train", "data.test", "data.valid", "explore.starts", "sample.starts", "evaluate.stability.starts",
+    "evaluate.properties.starts", "evaluate.properties.strained", "evaluate.properties.trajectory",
+)  # fmt: skip
 
 
 def _absolute(raw: dict[str, Any], root: Path) -> dict[str, Any]:
@@ -136,4 +164,8 @@ def _absolute(raw: dict[str, Any], root: Path) -> dict[str, Any]:
             file = root / str(teacher.get(key, ""))
             if key in teacher and file.is_file():
                 teacher[key] = str(file.resolve())
+    baselines = raw.get("baselines")
+    for baseline in baselines if isinstance(baselines, list) else ():
+        if isinstance(baseline, dict) and isinstance(baseline.get("replay"), str):
+            baseline["replay"] = str((root / baseline["replay"]).resolve())
     return raw

@@ -71,6 +71,11 @@ class Explore(Section):
     volume, the cell keeps its shape) one replica at a time. NPT needs a potential with stress, and starts that are
     periodic in all directions, without vacuum and without fixed atoms."""
 
+    engine: Literal["ase", "torchsim"] = "ase"
+    """Whose integrators take the steps. `torchsim` is for students and for MACE teachers, and needs the extra
+    `torchsim` and Python 3.12 or newer. It samples the same ensembles with other random numbers, Bussi and NPT in
+    batches too, and on a GPU in batches of what its memory holds, whatever `max_batch_replicas` says."""
+
     temperatures_K: Annotated[tuple[Temperature, ...], Field(min_length=1)] = (300.0, 900.0)
     """Each start is run at each temperature. Hotter than the use you have in mind covers more. A pair such as
     [300, 1500] is a ramp from one to the other over the walk: [[300, 1500]] is one ramp, [300, 1500] are two
@@ -109,7 +114,7 @@ class Explore(Section):
     frame_every: PositiveInt = 20
     """MD steps between kept frames; closer frames are too alike to teach anything new."""
 
-    replicas: PositiveInt = 1
+    replicas: Annotated[PositiveInt, Field(le=10_000)] = 1
     """Replicas for each start and temperature, with different velocities."""
 
     friction_per_fs: PositiveFloat = 0.01

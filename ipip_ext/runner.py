@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,6 @@ from ipip_ext.workspace import Done, Unfinished, Workspace
 
 Check = Callable[[Recipe], object]
 
-_PART = ".part"
 RECIPE, EVENTS, LOG, TABLE = "recipe.yaml", "events.jsonl", "log.txt", "compare.csv"
 
 _FIRST_STAGE = {
@@ -71,7 +68,7 @@ def _run(
     tags: Mapping[str, str] | None,
 ) -> Done:  # fmt: skip
     try:
-        _write(folder / RECIPE, dump_recipe(recipe))
+        disk.write(folder / RECIPE, dump_recipe(recipe))
     except OSError as error:
         raise _unwritable(folder, error) from None
     bus = EventBus([signals.at_safe_points, JsonLines(folder / EVENTS), LogFile(folder / LOG)])
@@ -157,7 +154,7 @@ def refuse_other(recipe: Recipe, folder: Path, redo: str | None) -> None:
 def is_untouched(folder: Path) -> bool:
     """Return whether `folder` is not there, empty, or holds only what a run leaves that was killed at its outset."""
     return not folder.exists() or all(
-        lock.is_ours(path.name) or path.name == RECIPE + _PART for path in folder.iterdir()
+        lock.is_ours(path.name) or path.name == RECIPE + disk.PART for path in folder.iterdir()
     )
 
 
@@ -168,7 +165,7 @@ def changes(recipe: Recipe, folder: Path) -> list[tuple[str, Any, Any]]:
         raise WorkspaceError(f"{folder}: is not empty and holds no {RECIPE}; name another folder with --workdir.")
     try:
         there = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
+    except (yaml.YAMLError, ValueError, RecursionError):
         there = None
     if not isinstance(there, Mapping):
         raise WorkspaceError(f"{path}: is corrupt; put the recipe back, or use --workdir for a new run.")
@@ -201,9 +198,7 @@ def _publish(folder: Path, done: Done, bus: EventBus) -> None:
     """Put table and plots where people look, and say which files belong to the run."""
     names = [output["file"] for output in done.record["outputs"].values()]
     for name in names:
-        part = folder / (name + _PART)
-        shutil.copyfile(done.folder / name, part)
-        os.replace(part, folder / name)
+        disk.write(folder / name, (done.folder / name).read_bytes())
     for name in (RECIPE, *names, "model"):
         bus.emit(Event("artifact", name, name))
     bus.emit(Event("run", "finished"))
@@ -211,9 +206,3 @@ def _publish(folder: Path, done: Done, bus: EventBus) -> None:
 
 def _unwritable(folder: Path, error: OSError) -> WorkspaceError:
     return WorkspaceError(f"{folder}: can't be written ({error.strerror}); use --workdir for another place.")
-
-
-def _write(path: Path, text: str) -> None:
-    part = path.with_name(path.name + _PART)
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)

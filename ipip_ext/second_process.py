@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
 import sys
 from pathlib import Path
 
@@ -14,9 +12,8 @@ from ipip_ext.console import LogFile
 from ipip_ext.events import Event, EventBus, JsonLines
 from ipip_ext.recipe import Scratch
 from ipip_ext.recipe_file import load_recipe
+from ipip_ext.signals import end_with
 from ipip_ext.workspace import Workspace
-
-_PR_SET_PDEATHSIG = 1
 
 
 def main(folder: Path, home: Path, parent: int) -> None:
@@ -24,7 +21,7 @@ def main(folder: Path, home: Path, parent: int) -> None:
 
     parent: id of the process that holds the folder's lock; this one writes there only while that one lives.
     """
-    _end_with(parent)
+    end_with(parent)
     recipe = runner.on_this_machine(load_recipe(folder / runner.RECIPE))
     bus = EventBus([_Orphaned(parent), JsonLines(folder / runner.EVENTS), LogFile(folder / runner.LOG)])
     work = Workspace(folder, bus, recipe.seed, recipe.device, home=home)
@@ -32,14 +29,6 @@ def main(folder: Path, home: Path, parent: int) -> None:
     for baseline in recipe.baselines:
         if isinstance(baseline, Scratch):
             train_scratch(recipe, work, baseline, data.e0s_eV, {"train": data.train, "valid": data.valid})
-
-
-def _end_with(parent: int) -> None:
-    """Have the kernel end this process with its parent, so that a resumed run meets no rival."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 class _Orphaned:

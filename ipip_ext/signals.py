@@ -8,6 +8,7 @@ to the last checkpoint.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import sys
@@ -23,6 +24,8 @@ GRACE_S = 5.0
 
 _REQUESTS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 """From batch systems at the end of an allocation, from the keyboard, and from SLURM's `--signal=USR1`."""
+
+_PR_SET_PDEATHSIG = 1
 
 _MEANT_S = 1.0
 """A second Ctrl-C after this long is meant; before, the terminal and a wrapper may both have passed on one."""
@@ -79,6 +82,14 @@ def at_safe_points(event: Event) -> None:
     """Raise Stopped if that was asked for and `event` is a safe point. A sink; the first, so that none is half done."""
     if _asked.signum is not None and event.kind in ("progress", "stage"):
         _stop()
+
+
+def end_with(parent: int) -> None:
+    """Have Linux end this process with its parent, the process `parent`, so that a resumed run meets no rival."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def _ask(signum: int, _frame: FrameType | None) -> None:

@@ -12,20 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from ase import Atoms
 from ase.io.formats import string2index
 from pydantic import ValidationError
 
 from ipip_ext import disk, lock, md, provenance, signals
 from ipip_ext import frames as fr
-from ipip_ext.compute import require_stress
+from ipip_ext.compute import require_stress, words
 from ipip_ext.console import Console, LogFile, duration
 from ipip_ext.errors import CalculatorError, DataError, RecipeError, StageFailed, UserError, WorkspaceError
 from ipip_ext.events import Event, EventBus
 from ipip_ext.load import model_folder
-from ipip_ext.md.replicas import fixed_atoms, start_name
-from ipip_ext.potential import FrameFailed, Potential
+from ipip_ext.md.replicas import content_of, fixed_atoms, start_name
+from ipip_ext.potential import Potential
 from ipip_ext.recipe_walk import Explore
 from ipip_ext.schema import explain, flatten
 from ipip_ext.simulation_files import Written, write_json
@@ -110,7 +109,11 @@ def finished(plan: Plan, folder: Path) -> dict[str, Any] | None:
 
 
 def check(potential: Potential, plan: Plan) -> None:
-    """Raise DataError if `potential` can't label a start, CalculatorError if it lacks the stress that NPT needs."""
+    """Raise DataError if `potential` can't label a start, CalculatorError if it lacks the stress that NPT needs.
+
+    Raises RecipeError if the engine is not installed or can't walk with it.
+    """
+    md.check_engine(plan.settings.engine, potential)
     first_of: dict[frozenset[str], int] = {}
     for number, start in enumerate(plan.starts):
         first_of.setdefault(frozenset(start.get_chemical_symbols()), number)
@@ -121,9 +124,8 @@ def check(potential: Potential, plan: Plan) -> None:
         except UserError as error:
             raise DataError(f"{start_name(start, number)}: {error}") from None
         except Exception as error:
-            told = error.message if isinstance(error, FrameFailed) else f"{type(error).__name__}: {error}"
             raise CalculatorError(
-                f"{start_name(start, number)}: the model fails for it ({told}); mend it, or take another model."
+                f"{start_name(start, number)}: the model fails for it ({words(error)}); mend it, or take another model."
             ) from error
     if plan.settings.ensemble == "npt":
         require_stress(potential, plan.starts[0])
@@ -159,8 +161,7 @@ def _run(plan: Plan, potential: Potential, folder: Path, quiet: bool) -> dict[st
     if not quiet:
         bus.sinks.append(Console())
     bus.emit(Event("stage", "started", stage=_STAGE))
-    prefix = f"seed{plan.seed}"
-    replicas = md.plan_replicas(plan.starts, plan.settings, plan.seed, prefix)
+    replicas = md.plan_replicas(plan.starts, plan.settings, plan.seed, f"seed{plan.seed}")
     written = Written(folder, _WALK, replicas, plan.settings)
     pace = _pace()
 
@@ -169,9 +170,7 @@ def _run(plan: Plan, potential: Potential, folder: Path, quiet: bool) -> dict[st
         bus.emit(Event("progress", _STAGE, done / total, _STAGE, data={"text": text + pace(done, total)}))
 
     try:
-        walked = md.simulate(
-            potential, plan.starts, plan.settings, folder / _WALK, seed=plan.seed, prefix=prefix, progress=tell
-        )  # fmt: skip
+        walked = md.run(potential, replicas, plan.settings, folder / _WALK, tell)
     except BaseException as error:
         if isinstance(error, signals.Stopped):
             written.update()  # what MD committed on being stopped
@@ -232,13 +231,12 @@ def _digest(starts: Sequence[Atoms]) -> str:
     digest = hashlib.sha256()
     for number, start in enumerate(starts):
         digest.update(f"{start_name(start, number)}/{start.pbc.tolist()}/{fixed_atoms(start)}".encode())
-        for values in (start.numbers, start.positions, start.cell.array, start.get_masses()):
-            digest.update(np.ascontiguousarray(values).tobytes())
+        digest.update(content_of(start))
     return digest.hexdigest()
 
 
 def _refuse_other(plan: Plan, folder: Path) -> None:
-    if not any(not lock.is_ours(path.name) and path.name != f"{PARAMETERS}.part" for path in folder.iterdir()):
+    if not any(not lock.is_ours(path.name) and path.name != PARAMETERS + disk.PART for path in folder.iterdir()):
         return
     path = folder / PARAMETERS
     if not path.is_file():
@@ -255,7 +253,7 @@ def _refuse_other(plan: Plan, folder: Path) -> None:
 def _read(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise WorkspaceError(f"{path}: is corrupt; delete its folder, or name another with --out.")

@@ -7,7 +7,7 @@ import io
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,8 +17,9 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.extxyz import write_extxyz
 from ase.stress import full_3x3_to_voigt_6_stress
 
+from ipip_ext import disk
 from ipip_ext.md.checkpoint import STATE, Store
-from ipip_ext.md.kept import Kept, as_atoms, unflat
+from ipip_ext.md.kept import Kept, as_atoms
 from ipip_ext.md.replicas import Replica, fixed_atoms
 from ipip_ext.recipe_walk import Explore
 from ipip_ext.units import EV_PER_A3_PER_GPA, KB_EV_PER_K
@@ -56,8 +57,8 @@ class Written:
             return
         store = Store(self.walk, self.replicas)
         store.load()
-        for path in sorted(self.walk.glob("frames-*.npz"))[self._segments : store.segments]:
-            self._append(path)
+        for number in range(self._segments, store.segments):
+            self._append(store.segment(number))
         self._seen = (told.st_ino, told.st_mtime_ns)
 
     def _restore(self) -> None:
@@ -69,13 +70,9 @@ class Written:
         if told and all(file.exists() and file.stat().st_size >= told["bytes"][name] for name, file in files.items()):
             self._segments, self._bytes, self.n_frames = told["segments"], told["bytes"], told["n_frames"]
 
-    def _append(self, segment: Path) -> None:
-        with (
-            np.load(segment, allow_pickle=False) as arrays,
-            self._opened(TRAJECTORY) as trajectory,
-            self._opened(LOG) as log,
-        ):
-            for kept in unflat(dict(arrays), self.replicas):
+    def _append(self, segment: Iterator[Kept]) -> None:
+        with self._opened(TRAJECTORY) as trajectory, self._opened(LOG) as log:
+            for kept in segment:
                 row = _row(kept, self.replicas[kept.replica], self.settings)
                 if log.tell() == 0:
                     log.write(_line(list(row)))
@@ -104,12 +101,7 @@ class Written:
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    with part.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(content, indent=1) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
+    disk.write(path, json.dumps(content, indent=1) + "\n")
 
 
 def degrees_of_freedom(start: Atoms, ensemble: str) -> int:

@@ -38,12 +38,12 @@ def _finished(stage: Path, folder: Path) -> str:
 def _under_way(path: Path, folder: Path) -> str:
     try:
         name = json.loads(path.read_text(encoding="utf-8"))["stage"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         name = str(path.parent.relative_to(folder))
     return f"under way {name}"
 
 
 def _short(value: object) -> str:
-    if isinstance(value, dict) and "force_mae_meV_per_A" in value:
+    if isinstance(value, dict) and isinstance(value.get("force_mae_meV_per_A"), int | float):
         return f"{value['force_mae_meV_per_A']:.0f} meV/A"
     return str(value) if isinstance(value, int | float | str) else ""

@@ -68,6 +68,12 @@ def _tex(cell: str, *, is_name: bool) -> str:
     return "--" if said == "-" else re.sub(r"(?<=\d)-(?=\d)", "--", said.replace(" +- ", r" $\pm$ "))
 
 
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a table by the names in its head, none of an empty file."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], header: Sequence[str] | None = None) -> None:
     """Write rows under `header`, or under all keys that any row has; without either an empty file."""
     names = header or list(dict.fromkeys(key for row in rows for key in row))

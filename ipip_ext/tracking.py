@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ipip_ext import __version__, lock
+from ipip_ext import __version__, disk, lock
 from ipip_ext.errors import UserError
 from ipip_ext.events import Event, read_events
 from ipip_ext.recipe import Tracking
@@ -285,8 +285,7 @@ def replay(run_folder: Path, tracking: Tracking) -> int:
 
 def _leads_out(path: Path, folder: Path) -> bool:
     """Return whether `path`, or a link in it, leads out of `folder`: a foreign run could have any file uploaded."""
-    home = folder.resolve()
-    return any(not each.resolve().is_relative_to(home) for each in (path, *path.rglob("*")))
+    return not all(disk.is_inside(each, folder) for each in (path, *path.rglob("*")))
 
 
 def _connect(uri: str) -> Any:

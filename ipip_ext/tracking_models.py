@@ -16,6 +16,7 @@ import ase.io
 
 from ipip_ext import __version__
 from ipip_ext import frames as fr
+from ipip_ext.disk import is_inside
 from ipip_ext.errors import WorkspaceError
 from ipip_ext.provenance import sha256
 from ipip_ext.tracking_store import STUDENT
@@ -55,7 +56,7 @@ def _copy(run_folder: Path, to: Path) -> bool:
     Links that lead out of the run folder are left. Return whether there was anything.
     """
     found = [path for path in (run_folder / STUDENT).glob("student.*") if path.suffix != _PICKLED]
-    inside = [path for path in found if path.resolve().is_relative_to(run_folder.resolve())]
+    inside = [path for path in found if is_inside(path, run_folder)]
     to.mkdir()
     for path in inside:
         shutil.copyfile(path, to / path.name)

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import re
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -20,12 +21,17 @@ from typing import Any
 
 import click
 
+from ipip_ext import disk
 from ipip_ext.errors import UserError, WorkspaceError
 from ipip_ext.events import Event
 from ipip_ext.recipe import Tracking
 
 STUDENT = "model"  # the artifact that is the final student
 CHILD_PARAMS = ("recipe.name", "seed", "student.hidden_irreps")
+_WORK = "work/"
+"""Start of the keys of what only some runs have: MLflow sorts by key, and what can be compared should come first."""
+_OF_CURVE = re.compile(r"test(_id|_ood)?_(force|energy)_mae_meV_per_(A|atom)")
+"""What is drawn over iterations; each iteration's own run has all of it."""
 MAX_VALUE = 6000  # MLflow's limit on the length of a parameter
 MAX_KEY = 250  # and of a key
 ENVIRONMENT = {  # all may be set otherwise by the user
@@ -103,7 +109,9 @@ def _stage(event: Event) -> list[Entry]:
 
 
 def _metric(event: Event) -> list[Entry]:
-    metrics = _numbers({_within(event.stage, event.name): event.value})
+    # an evaluation's errors are what the row says in the end: one key for both, there as soon as they are known
+    is_final = event.stage.partition("/")[2] == "evaluate"
+    metrics = _numbers({event.name if is_final else _within(event.stage, event.name): event.value})
     return [Entry(run_of(event.stage), metrics=metrics, step=event.step or 0)]
 
 
@@ -112,7 +120,7 @@ def _row(event: Event) -> list[Entry]:
     metrics = _numbers(event.data.get("metrics", {}))
     entries = [Entry(run, metrics=metrics, tags={"role": role, "ipip.model": event.name})]
     if role == "iteration" and run.startswith("iter-"):
-        curve = {f"iteration/{key}": value for key, value in metrics.items()}
+        curve = {f"{_WORK}iteration/{key}": value for key, value in metrics.items() if _OF_CURVE.fullmatch(key)}
         entries.append(Entry(metrics=curve, step=int(run.removeprefix("iter-"))))
     return entries
 
@@ -127,13 +135,15 @@ _KINDS = {"run": _run, "stage": _stage, "metric": _metric, "row": _row, "artifac
 def _within(stage: str, name: str) -> str:
     # a baseline may have iterations of its own, whose curves must not fall on each other
     last = stage.partition("/")[2] if stage.startswith("baseline-") else stage.rsplit("/", 1)[-1]
-    return f"{last}/{name}" if last else name
+    return f"{_WORK}{last}/{name}" if last else name
 
 
 def _params(data: Mapping[str, Any]) -> dict[str, str]:
     recipe = dict(data.get("recipe", {}))
     values = {"recipe.name": recipe["name"]} if "name" in recipe else {}
     values |= recipe
+    if "baselines" in values:  # all of it is in recipe.yaml, an artifact; here it would fill a screen
+        values["baselines"] = ", ".join(str(one.get("name", one["kind"])) for one in values["baselines"])
     for part in ("versions", "hardware", "data_sha256"):
         values |= {f"{part}.{key}": value for key, value in data.get(part, {}).items()}
     return {_key(key): _text(value) for key, value in values.items()}
@@ -172,7 +182,7 @@ class Tail:
         text = text[: text.rfind(b"\n") + 1]
         self._offset += len(text)
         for line in text.splitlines():
-            with suppress(ValueError, TypeError):  # cut short by a kill; whoever reads the file says so
+            with suppress(ValueError, TypeError, RecursionError):  # cut short by a kill; whoever reads the file says so
                 yield Event(**json.loads(line))
 
 
@@ -211,7 +221,7 @@ class Ledger:
             self.mirrored = 0
             if mine.get("experiment") == experiment:
                 self.runs, self.mirrored = dict(mine["runs"]), int(mine["mirrored"])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise WorkspaceError(f"{path} is broken; delete it and run `ipip-mace track {path.parent}`.") from error
         self._store, self._experiment = store, experiment
 
@@ -223,9 +233,7 @@ class Ledger:
         """Write the file, whole or not at all."""
         mine = {"experiment": self._experiment, "runs": self.runs, "mirrored": self.mirrored}
         self._stores[self._store] = mine
-        part = self.path.with_name(f"{self.path.name}.tmp")
-        part.write_text(json.dumps(self._stores, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        part.replace(self.path)
+        disk.write(self.path, json.dumps(self._stores, indent=1, sort_keys=True) + "\n")
 
 
 def sqlite_file(uri: str) -> Path | None:
@@ -271,6 +279,7 @@ def serve_ui(uri: str, host: str = "127.0.0.1", port: int = 5000) -> int:
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
     command += ["--host", host, "--port", str(port), "--workers", "1"]
     click.echo(f"MLflow: http://{host}:{port} (Ctrl-C ends it)")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # which would leave the server behind
     server = subprocess.Popen(command, env={**ENVIRONMENT, **os.environ})  # noqa: S603 - our own arguments
     try:
         return server.wait()

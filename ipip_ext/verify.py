@@ -65,8 +65,9 @@ def verify(folder: Path) -> list[Claim]:
             claims.append(Claim(f"outputs of {name}", _damage(stage, records[name])))
         except WorkspaceError as error:
             claims.append(Claim(f"outputs of {name}", str(error)))
-    if any(root not in records for root in ("prepare", "report")):
-        return claims
+    if lost := [name for name in ("prepare", "report") if name not in records]:
+        gone = (f"outputs of {name}" for name in lost if not (folder / name / RECORD).exists())
+        return claims + [Claim(text, f"there is no {RECORD}") for text in gone]
     claims.append(Claim("every input was made by a stage of this run", _strangers(folder, records)))
     claims += _published(folder, records["report"])
     if not any(claim.problem for claim in claims):  # else errors of what is broken anyway would hide why
@@ -75,7 +76,7 @@ def verify(folder: Path) -> list[Claim]:
 
 
 def _damage(stage: Path, record: Record) -> str:
-    broken = list(damaged(stage, record))
+    broken = [f"{name} ({record['outputs'][name]['file']})" for name in damaged(stage, record)]
     return f"{', '.join(broken)} missing or changed since" if broken else ""
 
 

@@ -18,8 +18,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from ipip_ext import provenance
-from ipip_ext.errors import WorkspaceError
+from ipip_ext import disk, provenance
+from ipip_ext.errors import DeviceLost, WorkspaceError
 from ipip_ext.events import Event, EventBus, log
 from ipip_ext.schema import flatten
 from ipip_ext.seeds import derive
@@ -184,7 +184,13 @@ class Workspace:
         start = time.monotonic()
         context = Context(part, name, wanted["seed"], self.device, self.bus, self.home, self.root)
         given = (params,) if params is not None else ()
-        results = stage(context, *given, **inputs)
+        try:
+            results = stage(context, *given, **inputs)
+        except Exception as error:
+            lost = DeviceLost.told_by(error)
+            if lost is None:
+                raise
+            raise DeviceLost(lost.what, name) from error
         record = _record(wanted, part, results, time.monotonic() - start)
         _write_json(part / RECORD, record)
         (part / PART_RECORD).unlink()
@@ -203,19 +209,16 @@ def read_record(folder: Path, name: str) -> dict[str, Any]:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         missing = {"stage", "fingerprint", "outputs", "values"} - set(record)
         if not missing:
+            _ = float(record.get("wall_s", 0.0)), dict(record["values"]), dict(record["fingerprint"]["inputs"])
             names = [entry["file"] for entry in record["outputs"].values()]
-            outside = next((name for name in names if not _is_inside(folder, name)), "")
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            outside = next((name for name in names if not disk.is_inside(folder / name, folder)), "")
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         missing = {"readable JSON"}
     if missing:
         raise WorkspaceError(f"{path}: is corrupt (no {', '.join(sorted(missing))}); start over with --redo {name}.")
     if outside:
         raise WorkspaceError(f"{path}: names {outside}, outside of its folder; start over with --redo {name}.")
     return record
-
-
-def _is_inside(folder: Path, name: str) -> bool:
-    return (folder / name).resolve().is_relative_to(folder.resolve())
 
 
 def damaged(folder: Path, record: Mapping[str, Any]) -> Iterator[str]:
@@ -302,7 +305,7 @@ def _part(folder: Path) -> Path:
 def _read_part(part: Path, name: str) -> dict[str, Any]:
     try:
         found = json.loads((part / PART_RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise WorkspaceError(f"{part / PART_RECORD}: is corrupt; start over with --redo {name}.")
@@ -345,24 +348,13 @@ def _record(wanted: dict[str, Any], part: Path, results: Mapping[str, Any], wall
 def _promote(part: Path, folder: Path) -> None:
     for path in (*part.rglob("*"), part):
         if path.is_file() or path.is_dir():
-            _sync(path)
+            disk.sync(path)
     os.replace(part, folder)
-    _sync(folder.parent)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    disk.sync(folder.parent)
 
 
 def _write_json(path: Path, data: Any) -> None:
-    part = path.with_name(path.name + ".tmp")
-    part.write_text(json.dumps(data, indent=1, sort_keys=True), encoding="utf-8")
-    _sync(part)
-    os.replace(part, path)
+    disk.write(path, json.dumps(data, indent=1, sort_keys=True))
 
 
 def _warn_if_versions_differ(name: str, record: Mapping[str, Any]) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import copy
 import resource
 import sys
 import tempfile
@@ -139,21 +138,17 @@ class Bench:
         print(f"peak of this process: {peak_megabytes():.0f} MB\n")
 
     def torchsim(self) -> None:
-        """Print our throughput and torch-sim's for the same model and starts."""
+        """Print the throughput of both engines, and of torch-sim alone, for the same model and starts."""
         try:
             import torch_sim as ts
-            from mace.calculators.mace_torchsim import MaceTorchSimModel
         except ImportError:
-            print("torch-sim: not installed (pip install torch-sim-atomistic, Python 3.12 or newer)\n")
+            print("torch-sim: not installed (the extra torchsim, Python 3.12 or newer)\n")
             return
-        n_replicas = 20 if self.device == "cpu" else 256
+        n_replicas = 16 if self.device == "cpu" else 256
         rows = []
         for irreps in STUDENTS:
             starts = [start.repeat((2, 1, 1)) for start in self.starts]
-            module = copy.deepcopy(student(irreps).module).to(self.device)
-            model = MaceTorchSimModel(
-                module, device=torch.device(self.device), dtype=torch.float32, compute_stress=False
-            )
+            model = registry.backend("mace").potential(student(irreps), self.device).torchsim_model(stress=False)
             system = [starts[i % len(starts)].copy() for i in range(n_replicas)]
 
             def theirs(system: Any = system, model: Any = model) -> tuple[int, float]:
@@ -163,11 +158,12 @@ class Bench:
                 )  # fmt: skip
                 return len(system) * self.n_steps, float("nan")
 
-            per_s, _ = self.in_turn({"ours": self.batched(irreps, starts, n_replicas), "theirs": theirs})
-            ratio = per_s["ours"] / per_s["theirs"]
-            rows.append((irreps, f"{per_s['theirs']:.0f}", f"{per_s['ours']:.0f}", f"**{ratio:.2f} x**"))
+            ways = {engine: self.batched(irreps, starts, n_replicas, engine=engine) for engine in ("ase", "torchsim")}
+            per_s, _ = self.in_turn({**ways, "theirs": theirs})
+            ratio = per_s["ase"] / per_s["torchsim"]
+            rows.append((irreps, *(f"{per_s[name]:.0f}" for name in ("theirs", "torchsim", "ase")), f"{ratio:.2f} x"))
         title = f"torch-sim, {n_replicas} replicas of about 24 atoms, replica-steps/s"
-        table(title, ("student", "torch-sim", "ours", "ratio"), rows)
+        table(title, ("student", "ts.integrate", "engine torchsim", "engine ase", "ase : torchsim"), rows)
 
     def profile(self) -> None:
         """Print how much of the wall time the GPU computes."""
@@ -205,7 +201,7 @@ class Bench:
 
     def batched(
         self, irreps: str, starts: Sequence[Atoms], n_replicas: int, n_steps: int | None = None,
-        tell: Callable[[int], None] | None = None, batch_atoms: int | None = None,
+        tell: Callable[[int], None] | None = None, batch_atoms: int | None = None, engine: str = "ase",
     ) -> Callable[[], tuple[int, float]]:  # fmt: skip
         """Return a walk with our engine; it returns replica-steps and seconds in the model."""
         n_steps = n_steps or self.n_steps
@@ -213,8 +209,9 @@ class Bench:
         potential = registry.backend("mace").potential(student(irreps), self.device)
         potential.max_atoms = batch_atoms or potential.max_atoms
         settings = Explore(
-            starts=DATA, temperatures_K=(temperature_K,), replicas=-(-n_replicas // len(starts)), n_steps=n_steps,
-            frame_every=min(20, n_steps), max_batch_replicas=n_replicas, initial_temperature_factor=1.0,
+            starts=DATA, engine=engine, temperatures_K=(temperature_K,), replicas=-(-n_replicas // len(starts)),
+            n_steps=n_steps, frame_every=min(20, n_steps), max_batch_replicas=n_replicas,
+            initial_temperature_factor=1.0,
         )  # fmt: skip
         replicas = md.plan_replicas(starts, settings, 0, "bench")[:n_replicas]
         timed = self.timed(potential, "forward")

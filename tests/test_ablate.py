@@ -302,6 +302,19 @@ def test_where_data_vary_too_a_variant_is_set_beside_the_first_with_the_same_dat
     assert f"{np.std(difference, ddof=1):.1f}" in line.split()
 
 
+@pytest.mark.parametrize(("key", "tells"), [("forget.groups", True), ("forget", True), ("finetune.lr", False)])
+def test_where_forgetting_varies_the_last_student_stands_beside_the_chosen_one(key, tells):
+    made = outcomes([{key: "none"}, {key: "all"}], (0, 1))
+    for outcome in made:
+        last = [{**row, "model": f"iteration-{i}", FORCE: float(i)} for i in (0, 2, 10) for row in outcome.rows[:3]]
+        outcome.rows.extend(last)
+    lines = ablate_report.table(made).splitlines()
+    assert any(line.split()[1:2] == ["iteration-10"] and " 10.0 +- 0.0 " in line for line in lines) == tells
+    assert any(line.startswith(f"iteration-10: {key}=all - {key}=none  test F MAE") for line in lines) == tells
+    assert not any("iteration-2" in line for line in lines)
+    assert any(line.startswith("iteration-10: the last student") for line in lines) == tells
+
+
 def test_the_learning_curve_has_a_line_for_each_model_and_choice(tmp_path):
     points = [{"label.policy": p, "data.n_train": n} for p in ("teacher", "self") for n in ("40", "20")]
     made = outcomes(points, (0, 1))

@@ -67,7 +67,7 @@ def test_a_full_and_a_read_only_file_system(tmp_path, alloy_data):
         pytest.skip("no file system may be mounted here")
     full, read_only, whole = done.stdout.splitlines()
     assert full.startswith("2 error: ")
-    assert "No space left on device" in full or "make room" in full  # MD looks at the disk before it writes
+    assert "make room" in full  # MD looks at the disk before it writes
     assert read_only.startswith("2 error: ")
     assert "Read-only file system" in read_only
     assert whole.strip() == "0", Path(tmp_path / "said").read_text()

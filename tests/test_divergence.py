@@ -13,9 +13,12 @@ from ipip_ext import frames as fr
 from ipip_ext.backends.mace.backend import MaceBackend
 from ipip_ext.backends.mace.config import MaceConfig
 from ipip_ext.backends.testing import E0S_EV, alloy
-from ipip_ext.errors import Diverged
+from ipip_ext.errors import Diverged, StageFailed
 from ipip_ext.events import Event, EventBus
+from ipip_ext.potential import Prediction
 from ipip_ext.recipe import Finetune
+from ipip_ext.stages.committee import committee
+from ipip_ext.stages.evaluate import predict
 from ipip_ext.stages.train import finetune, scratch
 from ipip_ext.workspace import Done, Workspace
 
@@ -112,3 +115,52 @@ def test_only_a_fine_tuning_is_tried_again(task):
 
 def test_one_that_does_not_diverge_says_so(task):
     assert tune(task, 0.001).retry is None
+
+
+def members(task: Path, lr: float, bus: EventBus) -> Done:
+    """Let a committee be made in which the student itself is a sane one."""
+    return Workspace(task / "run", bus, seed=3).do(
+        committee, Finetune(epochs=4, batch_size=3, lr=lr, replay_fraction=0.0), at="iter-00", student=STUDENT, size=2,
+        bootstrap=True, pretrained=task / "model", tuned=task / "model", train=task / "train.extxyz",
+        valid=task / "valid.extxyz", pool=task / "train.extxyz",
+    )  # fmt: skip
+
+
+def test_a_member_of_a_committee_that_diverges_is_tried_again_too(task):
+    said: list[Event] = []
+    made = members(task, TOO_FAST, EventBus([said.append]))
+    (note,) = [event.name for event in said if event.kind == "note"]
+    assert note.startswith("member 1: the ")
+    assert "is not finite in epoch" in note
+    assert note.endswith("once more from the best weights before that, with lr 10")
+    weights = load_file(made.folder / "members/1/student.safetensors")
+    assert all(np.isfinite(values).all() for values in weights.values())
+    assert sorted(path.name for path in made.folder.iterdir()) == ["calibration.json", "members", "stage.json"]
+
+
+def test_a_member_that_diverges_again_is_named(task):
+    with pytest.raises(Diverged, match=r"^iter-00/committee, member 1: .*with a tenth of lr, 100000,"):
+        members(task, FAR_TOO_FAST, EventBus())
+
+
+def test_a_label_that_is_not_finite_stops_the_stage_with_its_frame(task):
+    frames = fr.read_frames(task / "train.extxyz")
+    frames[2].arrays[fr.FORCES][1, 1] = np.nan
+    frames[2].info[fr.ID] = "spoilt"
+    fr.write_frames(task / "train.extxyz", frames)
+    with pytest.raises(Diverged, match=r"^iter-00/finetune: .*frames in the batch: [^)]*spoilt"):
+        tune(task, 0.001)
+
+
+def test_a_force_that_is_not_finite_stops_the_evaluation_with_its_frame(task):
+    class Says:
+        name, batched, n_parameters = "says", True, None
+
+        def compute(self, frames, **_options):
+            forces = [np.zeros((len(frame), 3)) for frame in frames]
+            forces[1][0, 0] = np.inf
+            return [Prediction(0.0, own) for own in forces]
+
+    frames = fr.read_frames(task / "valid.extxyz")
+    with pytest.raises(StageFailed, match=rf"says: no label for frame {frames[1].info[fr.ID]} .*not finite"):
+        predict(Says(), frames, 2)

@@ -168,6 +168,6 @@ def test_a_mistake_is_told_before_the_run(folder, tmp_path):
     write_foundation(tmp_path / "foundation.model")
     assert "Did you mean medium-mpa-0" in refused(mace="medium-mpa0")
     assert "freeze: readout is unknown" in refused(fit={"freeze": ["readout"]})
-    write_recipe(tmp_path, folder, baselines=[BASELINE | {"method": "lora"}])
+    write_recipe(tmp_path, folder, baselines=[BASELINE | {"method": "loras"}])
     with pytest.raises(RecipeError, match="method"):
         load_recipe(tmp_path / "recipe.yaml")

@@ -60,6 +60,7 @@ def test_every_field_is_documented():
 
 def test_paths_are_relative_to_the_recipe(tmp_path, alloy_data, monkeypatch):
     raw = tiny_recipe(Path("data"))
+    raw["evaluate"] = {"properties": {"strained": "data/train.extxyz", "trajectory": "data/test.extxyz"}}
     folder = tmp_path / "somewhere"
     folder.mkdir()
     (folder / "data").symlink_to(alloy_data)
@@ -68,6 +69,8 @@ def test_paths_are_relative_to_the_recipe(tmp_path, alloy_data, monkeypatch):
     recipe = load_recipe(folder / "recipe.yaml")
     assert recipe.data.train.samefile(alloy_data / "train.extxyz")
     assert recipe.explore.starts.is_absolute()
+    assert recipe.evaluate.properties.strained.samefile(alloy_data / "train.extxyz")
+    assert recipe.evaluate.properties.trajectory.samefile(alloy_data / "test.extxyz")
 
 
 def test_overrides_reach_any_key(tmp_path, alloy_data):

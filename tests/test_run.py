@@ -121,7 +121,7 @@ def test_the_mlflow_store_has_one_parent_its_children_and_one_run_a_baseline(fin
     assert any(key.startswith("data_sha256") for key in parent.data.params)
     assert any(key.startswith("versions.") for key in parent.data.params)
     iteration = next(r for r in children if r.info.run_name == "iteration 0")
-    history = client.get_metric_history(iteration.info.run_id, "finetune/valid_force_mae_meV_per_A")
+    history = client.get_metric_history(iteration.info.run_id, "work/finetune/valid_force_mae_meV_per_A")
     assert [point.step for point in history] == [0, 1, 2, 3]
     artifacts = {item.path for item in client.list_artifacts(parent.info.run_id)}
     assert {"recipe.yaml", "compare.csv", "time.csv", "parity.png", "iterations.png", "model"} <= artifacts

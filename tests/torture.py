@@ -15,6 +15,7 @@ import collections
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from conftest import write_alloy, write_recipe
+from pages import write_section
 from safetensors.numpy import load_file
 
 from ipip_ext import md, runner, signals
@@ -35,8 +37,8 @@ from ipip_ext.recipe_file import load_recipe
 
 KINDS = ("SIGKILL", "SIGTERM", "exception", "SIGINT")
 EXPECTED = {"SIGKILL": -signal.SIGKILL, "SIGTERM": 143, "SIGINT": 130, "exception": 99}
-MEASURED = ("_ms", "_s", "_MiB", "_atoms")
-"""Ends of the names of numbers that no two runs have in common."""
+MEASURED = re.compile(r"_(ms|s|MiB)(_\d+_atoms)?$")
+"""Ends of the names of numbers that no two runs have in common: times and memory, of cells of all sizes too."""
 
 SIZES: dict[str, Any] = {
     "tracking__enabled": False, "pretrain__epochs": 3, "finetune__epochs": 3, "explore__n_steps": 20,
@@ -112,7 +114,7 @@ def outcome(run: Path) -> dict[str, Any]:
     """Return all that two runs must have in common: weights, tables without timings, events without restarts."""
     weights = {str(p.relative_to(run)): load_file(p) for p in sorted(run.rglob("*.safetensors"))}
     table = [line.split(",") for line in (run / "compare.csv").read_text().splitlines()]
-    timed = [i for i, name in enumerate(table[0]) if name.endswith(MEASURED)]
+    timed = [i for i, name in enumerate(table[0]) if MEASURED.search(name)]
     return {
         "weights": {f: {k: v.tobytes() for k, v in tensors.items()} for f, tensors in weights.items()},
         "table": [[cell for i, cell in enumerate(row) if i not in timed] for row in table],
@@ -130,7 +132,7 @@ def history(run: Path) -> Iterator[str]:
         elif event.kind == "metric" and event.stage != "speed":
             yield f"{event.stage} {event.name} {event.step} {event.value!r}"
         elif event.kind == "row":
-            told = {key: value for key, value in event.data["metrics"].items() if not key.endswith(MEASURED)}
+            told = {key: value for key, value in event.data["metrics"].items() if not MEASURED.search(key)}
             yield f"{event.name} {json.dumps(told, sort_keys=True)}"
         elif event.kind in ("note", "artifact"):
             yield f"{event.stage} {event.name}"
@@ -175,32 +177,10 @@ def _new(folder: Path, name: str) -> Path:
     return place
 
 
-def page(found: dict[str, Any], took_s: float) -> str:
-    """Return the summary as it stands in docs/reliability.md."""
+def section(found: dict[str, Any], took_s: float) -> str:
+    """Return the summary as it stands in docs/reliability.md under "Killed anywhere"."""
     kinds = ", ".join(f"{found[kind]} {kind}" for kind in KINDS if kind in found)
-    return f"""# Reliability
-
-What ends a run, and what becomes of it:
-
-- **SIGTERM, SIGINT (Ctrl-C), SIGUSR1** (SLURM's `--signal=USR1@60`): it stops at the next safe point, when what it has
-  is on disk, or after 5 seconds where it stands; says how to go on; exits with 143, 130, 138. A second Ctrl-C ends it
-  at once. The processes that it started end with it.
-- **SIGKILL, a crash, a lost node**: training goes on from the last epoch, MD from the last commit (20 seconds), labels
-  of a reference method from the last label. A signal costs no MD but a step that takes longer than it may wait.
-- **A full or read-only disk**: one line and exit code 2; mend it, and the same command goes on. An event that can't be
-  written ends the run too, before what it tells is counted as done.
-- **A loss or gradient that is not finite** ends the training, names epoch, step and the frames of the batch, and keeps
-  the last checkpoint. A fine-tuning is tried once more at a tenth of the learning rate, from the weights of its best
-  validation or, if those were better, the ones it began with; `stage.json` says so under `retry`.
-- **A batch that a GPU has too little memory for** is halved: a step takes two passes, or more, from then on,
-  with the same gradients up to rounding; a note tells.
-- **A second run in the same folder** is told who is at work there, and exits with 2. A lock that a crash left behind is
-  known by host, boot, process and the time it began, and gives way. One that another machine left can't be judged; the
-  message names the file to delete. It is made by link(2), which is atomic on NFS too.
-
-## Killed anywhere
-
-Made by `scripts/torture --points N --report docs/reliability.md`. A tiny but real run (two iterations,
+    return f"""Made by `scripts/torture --points N --report docs/reliability.md`. A tiny but real run (two iterations,
 every stage) is disturbed once at a point where something reaches the disk (before an fsync, before or after a rename),
 then resumed by the same command.
 
@@ -232,7 +212,7 @@ def main() -> int:
     found = torture(asked.points, place, lambda text: print(text, file=sys.stderr, flush=True))  # noqa: T201
     print(json.dumps(found))  # noqa: T201
     if asked.report is not None:
-        asked.report.write_text(page(found, time.monotonic() - start), encoding="utf-8")
+        write_section(asked.report, "Killed anywhere", section(found, time.monotonic() - start))
     if not found["failures"] and asked.keep is None:
         shutil.rmtree(place)
     return bool(found["failures"])

@@ -160,3 +160,15 @@ class Backend(ABC):
         It must know `elements`. Raises CalculatorError if it doesn't, or if this model can't be fine-tuned.
         """
         raise CalculatorError(f"{self.name}: can't fine-tune a foundation model; take the backend of {name_or_file}.")
+
+    def tune_natively(
+        self, model: Model, data: FitData, settings: Fit, tuning: Mapping[str, Any], *,  # noqa: ARG002 - as above
+        seed: int, folder: Path, log: Path, device: str, hooks: FitHooks,  # noqa: ARG002
+    ) -> FitResult:  # fmt: skip
+        """Fine-tune an adopted `model` by a program of its makers, after its energy zeros are fitted to `data.train`.
+
+        data.replay: structures that it labels itself and goes on learning. tuning: `Finetuned.tuning`.
+        State is kept in `folder`: called again after a kill it goes on from the best epoch; that is not exact.
+        log: file to which the program's own words are appended. Raises StageFailed, with its last words, if it fails.
+        """
+        raise CalculatorError(f"{self.name}: knows no method {tuning['method']}; take naive.")

@@ -9,11 +9,11 @@ from typing import Any
 
 import yaml
 
-from ipip_ext import property_curves, timing
+from ipip_ext import timing
 from ipip_ext.html import figures
 from ipip_ext.html.figures import Line, Panel, Point
 from ipip_ext.html.parts import Html, bars, element, folded, join, notes, paragraph, picture, table, text
-from ipip_ext.tables import Table
+from ipip_ext.tables import Table, read_csv
 
 Rows = Sequence[Mapping[str, Any]]
 FORCE = "force_mae_meV_per_A"
@@ -43,7 +43,7 @@ def energy_parity(per_frame: Mapping[str, Path]) -> Html:
     """Return predicted against reference energies. per_frame: of the models' evaluations."""
     pairs = {}
     for name, path in per_frame.items():
-        rows = property_curves.read(path)
+        rows = read_csv(path)
         pairs[name] = (
             [float(row["reference_energy_eV"]) / int(row["n_atoms"]) for row in rows],
             [float(row["predicted_energy_eV"]) / int(row["n_atoms"]) for row in rows],
@@ -86,7 +86,7 @@ def stability(walks: Mapping[str, Mapping[str, Any]]) -> Html:
     lines, shares = [head], []
     by_temperature: dict[str, Line] = {}
     for name, found in walks.items():
-        rows = property_curves.read(found["walks"])
+        rows = read_csv(found["walks"])
         reasons = Counter(row["reason"] for row in rows if row["reason"])
         n_sane, mean_ps = len(rows) - sum(reasons.values()), sum(float(row["time_ps"]) for row in rows) / len(rows)
         why = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common()) or "-"
@@ -145,7 +145,7 @@ def _panels(kind: str, files: Mapping[str, Path]) -> dict[str, dict[str, Line]]:
     found: dict[str, dict[str, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
     first = ""
     for name, path in files.items():
-        for row in property_curves.read(path):
+        for row in read_csv(path):
             first = first or row.get("walk", "")
             if row.get("walk", "") != first:
                 continue

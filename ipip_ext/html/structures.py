@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from ipip_ext.html.figures import grid, svg
 from ipip_ext.html.parts import Html, element, join, paragraph, picture, table
 from ipip_ext.plots import plain
 from ipip_ext.potential import Array
+from ipip_ext.tables import read_csv
 from ipip_ext.units import MEV_PER_EV
 
 N_SHOWN = 6
@@ -72,8 +72,7 @@ def worst(exam: Exam, models: Mapping[str, tuple[Path, Path]]) -> list[Worst]:
 
 
 def _by_frame(per_frame: Path) -> dict[str, float]:
-    with per_frame.open(newline="", encoding="utf-8") as file:
-        return {row["frame_id"]: float(row["force_mae_meV_per_A"]) for row in csv.DictReader(file)}
+    return {row["frame_id"]: float(row["force_mae_meV_per_A"]) for row in read_csv(per_frame)}
 
 
 def section(found: Sequence[Worst], start_key: str) -> Html:

@@ -120,10 +120,7 @@ class _Sums:
     def units(self, ids: Sequence[str]) -> Array:
         """Return the sums over each unit that a bootstrap draws, (n_units, 6)."""
         rows = [self._row[name] for name in ids]
-        groups = self._exam.groups([self._where[row] for row in rows])
-        units = np.zeros((groups.max() + 1, self._sums.shape[1]))
-        np.add.at(units, groups, self._sums[rows])
-        return units
+        return self._exam.units([self._where[row] for row in rows], self._sums[rows])
 
 
 def _interval(student: Array, other: Array, seed: int) -> tuple[float, float] | tuple[None, None]:

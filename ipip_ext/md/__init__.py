@@ -1,6 +1,7 @@
 """The dynamics. The only place where fs becomes ASE's time unit."""
 
-from ipip_ext.md.engine import MDResult, run, simulate
+from ipip_ext.md.engine import MDResult, run
+from ipip_ext.md.engines import check as check_engine
 from ipip_ext.md.guard import Stop
 from ipip_ext.md.integrators import stepper
 from ipip_ext.md.replicas import Replica, check_starts, plan_replicas
@@ -10,10 +11,10 @@ __all__ = [
     "MDResult",
     "Replica",
     "Stop",
+    "check_engine",
     "check_size",
     "check_starts",
     "plan_replicas",
     "run",
-    "simulate",
     "stepper",
 ]

@@ -10,20 +10,21 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import zipfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ipip_ext import disk
+from ipip_ext.batches import cut
 from ipip_ext.errors import WorkspaceError
 from ipip_ext.md.guard import Stop
 from ipip_ext.md.kept import Kept, bytes_of, flat, unflat
-from ipip_ext.md.replicas import Replica
+from ipip_ext.md.replicas import Replica, content_of
 from ipip_ext.md.room import check_write
 from ipip_ext.md.walkers import Walker, pack, unpack
 from ipip_ext.recipe_walk import Explore
@@ -75,7 +76,7 @@ class Store:
         walkers, arrays = pack(state.walkers)
         check_write(self.folder, self.pending_bytes + sum(values.nbytes for values in arrays.values()))
         if self.pending:
-            _write(self._segment(self.segments), flat(self.pending))
+            _write(self._file(self.segments), flat(self.pending))
             self.segments += 1
             self.written_bytes += self.pending_bytes
             self.pending, self.pending_bytes = [], 0
@@ -90,7 +91,7 @@ class Store:
 
     def counts(self) -> Counter[int]:
         """Return how many frames are committed of each replica, by its number."""
-        return Counter(int(n) for i in range(self.segments) for n in _read(self._segment(i), only="replica")["replica"])
+        return Counter(int(n) for i in range(self.segments) for n in _read(self._file(i), only="replica")["replica"])
 
     def frames(self) -> Iterator[Kept]:
         """Yield every committed frame, by replica's id and by step. Raises WorkspaceError if a segment is broken.
@@ -98,26 +99,21 @@ class Store:
         Segments hold frames as they came, so some replicas are picked out of all of them at a time.
         """
         counts = self.counts()
-        for group in self._groups(sorted(counts, key=lambda number: self.replicas[number].id), counts):
+        numbers = sorted(counts, key=lambda number: self.replicas[number].id)
+        for group in cut(numbers, lambda n: counts[n] * bytes_of(len(self.replicas[n].start)), READ_AT_ONCE_BYTES):
             place = {number: index for index, number in enumerate(group)}
-            every = (kept for i in range(self.segments) for kept in unflat(_read(self._segment(i)), self.replicas))
+            every = (kept for i in range(self.segments) for kept in self.segment(i))
             own = [kept.copy() for kept in every if kept.replica in place]  # or each would hold its whole segment
             yield from sorted(own, key=lambda kept: (place[kept.replica], kept.md_step))
 
-    def _groups(self, numbers: Sequence[int], counts: Mapping[int, int]) -> Iterator[list[int]]:
-        group: list[int] = []
-        size = 0
-        for number in numbers:
-            own = counts[number] * bytes_of(len(self.replicas[number].start))
-            if group and size + own > READ_AT_ONCE_BYTES:
-                yield group
-                group, size = [], 0
-            group.append(number)
-            size += own
-        if group:
-            yield group
+    def segment(self, number: int) -> Iterator[Kept]:
+        """Yield the frames of a committed segment, in the order in which they were kept.
 
-    def _segment(self, number: int) -> Path:
+        Raises WorkspaceError if it is broken.
+        """
+        return unflat(_read(self._file(number)), self.replicas)
+
+    def _file(self, number: int) -> Path:
         return self.folder / f"frames-{number:06d}.npz"
 
 
@@ -139,8 +135,7 @@ def _fingerprint(replicas: Sequence[Replica], settings: Explore, potential: str)
     for replica in replicas:
         start = replica.start
         digest.update(f"{replica.id}/{replica.temperatures}/{replica.seed}/{start.pbc.tolist()}".encode())
-        for values in (start.numbers, start.positions, start.cell.array, start.get_masses()):
-            digest.update(np.ascontiguousarray(values).tobytes())
+        digest.update(content_of(start))
     return digest.hexdigest()
 
 
@@ -159,19 +154,10 @@ def _write(path: Path, arrays: dict[str, Any]) -> None:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    part = path.with_name(path.name + ".part")
     try:
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        disk.write(path, content)
     except OSError as error:
         raise WorkspaceError(
             f"{path}: can't be written ({error.strerror}); make room and run again, it goes on from the last commit."
         ) from error
-    os.replace(part, path)
-    handle = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    disk.sync(path.parent)

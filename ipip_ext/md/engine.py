@@ -18,12 +18,12 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from ipip_ext.compute import require_stress
+from ipip_ext.errors import DeviceLost
 from ipip_ext.md.checkpoint import State, Store, claim
+from ipip_ext.md.engines import Engine, make
 from ipip_ext.md.guard import Stop, find_stops
-from ipip_ext.md.integrators import STACKABLE, integrator
 from ipip_ext.md.kept import Kept, as_atoms, name_of
-from ipip_ext.md.replicas import Replica, plan_replicas
+from ipip_ext.md.replicas import Replica
 from ipip_ext.md.room import check_room, check_size
 from ipip_ext.md.stacked import Stack
 from ipip_ext.md.walkers import Walker, again, begin
@@ -72,20 +72,6 @@ class MDResult:
         return list(self)
 
 
-def simulate(
-    potential: Potential, starts: Sequence[Atoms], settings: Explore, folder: Path, *, seed: int = 0,
-    prefix: str = "md", progress: Progress = lambda *_: None,
-) -> MDResult:  # fmt: skip
-    """Run MD from `starts` as `settings` say, in `folder`, which also resumes it: see `run`.
-
-    Raises DataError for starts that can't walk so, CalculatorError if NPT is wanted of a potential without stress.
-    """
-    replicas = plan_replicas(starts, settings, seed, prefix)
-    if settings.ensemble == "npt":
-        require_stress(potential, replicas[0].start)
-    return run(potential, replicas, settings, folder, progress)
-
-
 def run(
     potential: Potential, replicas: Sequence[Replica], settings: Explore, folder: Path, progress: Progress
 ) -> MDResult:
@@ -94,13 +80,15 @@ def run(
     folder: state and frames; called again after a kill it goes on from there.
     progress: given replica-steps done, of all, and a text.
     A replica that breaks is stopped, or begins again, and is told of in `stops`; nothing it does ends the run.
+    NPT takes a potential with stress: see `compute.require_stress`.
     Raises WorkspaceError if `folder` holds another plan or is broken, or if its disk has no room for the frames;
-    RecipeError if they would be more than `max_trajectory_GB`.
+    RecipeError if they would be more than `max_trajectory_GB`, or if `settings.engine` can't be had.
     """
     check_size(replicas, settings)
+    engine = make(potential, replicas, settings)
     claim(folder, replicas, settings, potential.name)
     store = Store(folder, replicas)
-    walk = Walk(potential, replicas, settings, store)
+    walk = Walk(potential, replicas, settings, store, engine)
     total = len(replicas) * max(settings.n_steps, 1)
     try:
         for text in walk.steps():
@@ -115,14 +103,16 @@ def run(
 class Walk:
     """All replicas on their way: the stack, the queue behind it, and what is written."""
 
-    def __init__(self, potential: Potential, replicas: Sequence[Replica], settings: Explore, store: Store) -> None:
+    def __init__(
+        self, potential: Potential, replicas: Sequence[Replica], settings: Explore, store: Store, engine: Engine
+    ) -> None:
         self.potential = potential
         self.replicas = replicas
         self.settings = settings
         self.store = store
+        self.engine = engine
         # the largest first: memory that is too small shows at once
         self.queue = sorted(range(len(replicas)), key=lambda n: (-len(replicas[n].start), replicas[n].id))
-        self.most = settings.max_batch_replicas if settings.ensemble in STACKABLE else 1
         self.remembers = settings.guard.keep_before > 0 or settings.guard.restarts > 0
         self.entered = 0
         self.stops: list[Stop] = []
@@ -193,6 +183,8 @@ class Walk:
         try:
             with np.errstate(all="ignore"):  # a walker running wild is the guard's business
                 self.dynamics.step(stack.forces)
+        except DeviceLost:
+            raise
         except Exception as error:
             if len(stack.walkers) > 1:  # per-atom integrators only add and multiply: whatever this is, it is nobody's
                 raise
@@ -241,20 +233,24 @@ class Walk:
 
     def _fill(self, walkers: list[Walker]) -> None:
         """Stack these walkers and as many from the queue as there is room for."""
-        while len(walkers) < self.most and self.entered < len(self.queue):
-            last = self.entered + self.most - len(walkers)
-            numbers = self.queue[self.entered : last]
+        while numbers := self._next(walkers):
             self.entered += len(numbers)
             walkers = walkers + self._enter(numbers)
             if self.settings.n_steps == 0:  # nobody walks on: a batch at a time, so that frames can be written
                 break
         self._stack(walkers)
 
+    def _next(self, walkers: Sequence[Walker]) -> list[int]:
+        """Return those of the queue that may join these walkers now."""
+        waiting = self.queue[self.entered :]
+        walking = [walker.replica for walker in walkers]
+        return waiting[: self.engine.room(walking, [self.replicas[number] for number in waiting])]
+
     def _stack(self, walkers: list[Walker]) -> None:
         self.stack = None
         if walkers:
             self.stack = Stack(self.potential, walkers, stress=self.settings.ensemble == "npt")
-            self.dynamics = integrator(self.stack, self.settings)
+            self.dynamics = self.engine.dynamics(self.stack)
 
     def _enter(self, numbers: Sequence[int]) -> list[Walker]:
         """Return these replicas at their starts, without those that are broken there."""

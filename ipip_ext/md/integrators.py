@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -15,10 +15,10 @@ from ase.md.langevinbaoab import LangevinBAOAB
 from ase.md.verlet import VelocityVerlet
 
 from ipip_ext.errors import StageFailed
-from ipip_ext.md.replicas import fixed_atoms, initial_momenta
+from ipip_ext.md.replicas import Replica, fixed_atoms, initial_momenta
 from ipip_ext.md.stacked import Stack, StackedRng
 from ipip_ext.md.walkers import new_generator
-from ipip_ext.potential import Array
+from ipip_ext.potential import Array, Potential
 from ipip_ext.recipe_walk import Explore
 from ipip_ext.units import EV_PER_A3_PER_GPA, FS, KB_EV_PER_K
 
@@ -27,17 +27,28 @@ STACKABLE = frozenset({"nvt_langevin", "nve"})
 
 
 class Integrator(Protocol):
-    """What MD needs of ASE's integrators. They hold no state but what the walkers have."""
+    """What MD needs of an integrator. It holds no state but what the walkers have."""
 
     def step(self, forces: Array) -> Array:
         """Move by one step from where the forces are `forces`; return the new forces, eV/A."""
         ...
 
 
-def integrator(stack: Stack, settings: Explore) -> Integrator:
-    """Return the integrator of `settings.ensemble` for all replicas of `stack`."""
-    build = {"nvt_langevin": _langevin, "nve": _nve, "nvt_bussi": _bussi, "npt": _Npt}[settings.ensemble]
-    return build(stack, settings)
+class AseEngine:
+    """ASE's integrators, for any potential (an `engines.Engine`)."""
+
+    def __init__(self, _potential: Potential, _replicas: Sequence[Replica], settings: Explore) -> None:
+        self.settings = settings
+        self.most = settings.max_batch_replicas if settings.ensemble in STACKABLE else 1
+
+    def room(self, walking: Sequence[Replica], waiting: Sequence[Replica]) -> int:
+        """Return how many of `waiting` may join those `walking`."""
+        return min(len(waiting), max(0, self.most - len(walking)))
+
+    def dynamics(self, stack: Stack) -> Integrator:
+        """Return the integrator of the recipe's ensemble for all replicas of `stack`."""
+        build = {"nvt_langevin": _langevin, "nve": _nve, "nvt_bussi": _bussi, "npt": _Npt}[self.settings.ensemble]
+        return build(stack, self.settings)
 
 
 def stepper(atoms: Atoms, *, temperature_K: float = 300.0, timestep_fs: float = 1.0) -> Callable[[], None]:

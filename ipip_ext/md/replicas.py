@@ -88,6 +88,12 @@ def fixed_atoms(atoms: Atoms) -> list[int]:
     return sorted({int(index) for indices in held for index in indices})
 
 
+def content_of(start: Atoms) -> bytes:
+    """Return what tells one start from another by content: its elements, positions, cell and masses."""
+    arrays = (start.numbers, start.positions, start.cell.array, start.get_masses())
+    return b"".join(np.ascontiguousarray(values).tobytes() for values in arrays)
+
+
 def initial_momenta(atoms: Atoms, temperature_K: float, generator: np.random.Generator) -> Array:
     """Return Maxwell-Boltzmann momenta (n, 3), without drift and zero for fixed atoms, ASE units."""
     masses = atoms.get_masses()[:, None]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 from ase import Atoms
@@ -21,8 +22,9 @@ class Stack:
     """Walkers in one Atoms, and the calculator of it.
 
     Each keeps its own cell, pbc, random numbers and rows; the stack has no cell, but for a lone walker whose cell
-    moves (stress: the potential is asked for it). After `get_forces`: energies_eV (n_walkers,), forces (n_rows, 3),
-    stresses (a (3, 3) for each, or None) and failures (walker's index -> why) belong to the present positions.
+    moves (stress: the potential is asked for it), as ASE's NPT wants it. After `get_forces` and `receive`:
+    energies_eV (n_walkers,), forces (n_rows, 3), stresses (a (3, 3) for each, or None) and failures (walker's index
+    -> why) belong to the present positions.
     """
 
     def __init__(self, potential: Potential, walkers: Sequence[Walker], *, stress: bool = False) -> None:
@@ -42,7 +44,11 @@ class Stack:
         self.forces = np.concatenate([walker.forces for walker in walkers])
         self.stresses = [walker.stress for walker in walkers]
         self.failures: dict[int, str] = {}
-        self.evaluated = Repeated(potential, self.frames)
+
+    @cached_property
+    def _evaluated(self) -> Repeated:
+        """The frames on the device, made when they are first evaluated here: an engine may do so by itself."""
+        return Repeated(self.potential, self.frames)
 
     def _end_to_end(self) -> Atoms:
         starts = [replica.start for replica in self.replicas]
@@ -51,10 +57,9 @@ class Stack:
             positions=np.concatenate([walker.positions for walker in self.walkers]),
             masses=np.concatenate([start.get_masses() for start in starts]),
         )
-        if self.moves_cell:
-            (walker,) = self.walkers
-            atoms.set_cell(walker.cell)
-            atoms.pbc = walker.replica.start.pbc
+        if self.moves_cell and len(self.walkers) == 1:
+            atoms.set_cell(self.walkers[0].cell)
+            atoms.pbc = starts[0].pbc
         atoms.set_momenta(np.concatenate([walker.momenta for walker in self.walkers]))
         held = [o + i for start, o in zip(starts, self.offsets, strict=True) for i in fixed_atoms(start)]
         self.free = self.counts - np.array([len(fixed_atoms(start)) for start in starts])
@@ -67,22 +72,31 @@ class Stack:
         """Evaluate the walkers at the positions of `atoms` (called by ASE's integrators)."""
         self._spread(atoms)
         if self.moves_cell:
-            (prediction,), self.failures = compute_each(self.potential, self.frames, stress=True)
-            self.energies_eV, self.forces = np.array([prediction.energy_eV]), prediction.forces_eV_per_A
-            self.stresses = [prediction.stress_eV_per_A3]
+            if len(self.frames) == 1:
+                self.frames[0].cell[:] = atoms.cell.array
+            predictions, self.failures = compute_each(self.potential, self.frames, stress=True)
+            self.energies_eV = np.array([prediction.energy_eV for prediction in predictions])
+            self.forces = np.concatenate([prediction.forces_eV_per_A for prediction in predictions])
+            self.stresses = [prediction.stress_eV_per_A3 for prediction in predictions]
         else:
-            self.energies_eV, self.forces, self.failures = self.evaluated.compute(atoms.arrays["positions"])
+            self.energies_eV, self.forces, self.failures = self._evaluated.compute(atoms.arrays["positions"])
         return self.forces.copy()
 
     def get_stress(self, _atoms: Atoms) -> Array:
         """Return the stress of the lone walker at its present positions, Voigt's six (called by ASE's NPT)."""
         return np.asarray(full_3x3_to_voigt_6_stress(self.stresses[0]))
 
+    def receive(
+        self, positions: Array, momenta: Array, forces: Array, energies_eV: Array, failures: Mapping[int, str]
+    ) -> None:
+        """Take over what an integrator that is not ASE's made of a step; shapes and units as of the attributes."""
+        self.atoms.arrays["positions"][:], self.atoms.arrays["momenta"][:] = positions, momenta
+        self._spread(self.atoms)
+        self.forces, self.energies_eV, self.failures = forces, energies_eV, dict(failures)
+
     def _spread(self, atoms: Atoms) -> None:
         for frame, rows in zip(self.frames, self.rows, strict=True):
             frame.arrays["positions"][:] = atoms.arrays["positions"][rows]
-        if self.moves_cell:
-            self.frames[0].cell[:] = atoms.cell.array
 
     def temperatures(self) -> Array:
         """Return each walker's kinetic temperature in K, over all that may move, (n_walkers,)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from ipip_ext.recipe import Asking, Finetune
 from ipip_ext.schema import Section
 from ipip_ext.seeds import derive
 from ipip_ext.select import diverse
+from ipip_ext.stages.fitting import fit_or_retry
 from ipip_ext.workspace import Context
 
 
@@ -34,7 +35,7 @@ def committee(
     """Fine-tune the other members from the same pretrained student, and calibrate their spread on validation.
 
     Member 0 is the iteration's own student; each other one has a seed and, with `bootstrap`, a resample of
-    the training frames of its own.
+    the training frames of its own. One that diverges is tried once more as a fine-tuning is.
     """
     backend = registry.backend(student.backend)  # type: ignore[attr-defined]
     members = ctx.folder / "members"
@@ -49,12 +50,12 @@ def committee(
         seed = derive(ctx.seed, "member", k)
         seen = _resample(labelled, seed) if bootstrap else labelled
         data = FitData(seen, held, replay, finetune.replay_fraction, finetune.replay_weight)
-        result = backend.fit(
-            start, data, finetune, seed=seed, folder=ctx.folder / f"fit-{k}", device=ctx.device,
-            hooks=FitHooks(progress=_member_progress(ctx, k, size)),
+        result, _ = fit_or_retry(
+            backend, start, data, finetune, seed=seed, folder=ctx.folder / f"member-{k}", device=ctx.device,
+            hooks=_member_hooks(ctx, k, size), where=f"{ctx.name}, member {k}",
         )  # fmt: skip
         backend.save(result.model, members / str(k))
-        shutil.rmtree(ctx.folder / f"fit-{k}", ignore_errors=True)
+        shutil.rmtree(ctx.folder / f"member-{k}", ignore_errors=True)
     joint = CommitteePotential.load(members, backend.name, ctx.device)
     found = calibrate(joint.opinions(held), held)
     (ctx.folder / "calibration.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
@@ -166,8 +167,11 @@ def _label_each(ctx: Context, frames: Sequence[Atoms], calculator: Any, source: 
     return labels
 
 
-def _member_progress(ctx: Context, k: int, size: int) -> Callable[[float, str], None]:
-    return lambda share, text: ctx.progress((k - 1 + share) / (size - 1), f"member {k}: {text}")
+def _member_hooks(ctx: Context, k: int, size: int) -> FitHooks:
+    return FitHooks(
+        progress=lambda share, text: ctx.progress((k - 1 + share) / (size - 1), f"member {k}: {text}"),
+        note=lambda text: ctx.note(f"member {k}: {text}"),
+    )
 
 
 def _resample(frames: Sequence[Atoms], seed: int) -> list[Atoms]:

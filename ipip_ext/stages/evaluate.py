@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from ipip_ext import frames as fr
 from ipip_ext.backends import registry
 from ipip_ext.errors import DataError, StageFailed
 from ipip_ext.potential import FrameFailed, Potential, Prediction
+from ipip_ext.tables import read_csv, write_csv
 from ipip_ext.workspace import Context
 
 ALIGNED = "energies shifted to the task's zeros by a fit for each element on the training frames"
@@ -150,8 +150,7 @@ def known(frames: Sequence[Atoms], elements: Sequence[str], what: str) -> list[A
 
 def frame_ids(per_frame: Path) -> list[str]:
     """Return the frames of a finished evaluation, in order; per_frame: its table of that name."""
-    with per_frame.open(newline="", encoding="utf-8") as file:
-        return [row["frame_id"] for row in csv.DictReader(file)]
+    return [row["frame_id"] for row in read_csv(per_frame)]
 
 
 def _pick(
@@ -167,23 +166,16 @@ def _write_per_frame(
     splits: Mapping[str, Sequence[int]],
 ) -> None:
     split = {i: name for name, rows in splits.items() for i in rows}  # test comes first, so its parts count
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        header = None
-        for index, (frame, prediction) in enumerate(zip(frames, predictions, strict=True)):
-            errors = metrics.errors([frame], [prediction])
-            if header is None:
-                header = [
-                    "frame_id",
-                    "split",
-                    "n_atoms",
-                    "formula",
-                    "reference_energy_eV",
-                    "predicted_energy_eV",
-                    *errors,
-                ]
-                writer.writerow(header)
-            energies = [f"{value:.10g}" for value in (frame.info[fr.ENERGY], prediction.energy_eV)]
-            values = [f"{value:.6g}" for value in errors.values()]
-            what = [frame.info[fr.ID], split[index], len(frame), frame.get_chemical_formula()]
-            writer.writerow([*what, *energies, *values])
+    rows = [
+        {
+            "frame_id": frame.info[fr.ID],
+            "split": split[index],
+            "n_atoms": len(frame),
+            "formula": frame.get_chemical_formula(),
+            "reference_energy_eV": f"{frame.info[fr.ENERGY]:.10g}",
+            "predicted_energy_eV": f"{prediction.energy_eV:.10g}",
+            **{key: f"{value:.6g}" for key, value in metrics.errors([frame], [prediction]).items()},
+        }
+        for index, (frame, prediction) in enumerate(zip(frames, predictions, strict=True))
+    ]
+    write_csv(path, rows)

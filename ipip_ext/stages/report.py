@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from ipip_ext.html.verdict import against
 from ipip_ext.property_curves import KEYS
 from ipip_ext.stages.evaluate import frame_ids, splits_of
 from ipip_ext.stages.report_tables import COSTS, Row, calibration_table, others, table
-from ipip_ext.tables import Table, latex, write_csv
+from ipip_ext.tables import Table, latex, read_csv, write_csv
 from ipip_ext.workspace import Context
 
 COLUMNS = (
@@ -156,8 +155,7 @@ def columns(rows: Sequence[Row]) -> list[str]:
 
 def read_rows(path: Path) -> list[Row]:
     """Read compare.csv back with its numbers as numbers."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return [{key: _number(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    return [{key: _number(value) for key, value in row.items()} for row in read_csv(path)]
 
 
 def _number(text: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import shutil
@@ -16,11 +15,12 @@ from ipip_ext import frames as fr
 from ipip_ext import md
 from ipip_ext.recipe import Explore, Stability
 from ipip_ext.stages.evaluate import potential_of
+from ipip_ext.tables import write_csv
 from ipip_ext.workspace import Context
 
 SHARE = "md_sane_share"
 _FRAMES = 20
-"""Frames kept of a walk, whatever its length: the engine tells of its progress where it keeps one."""
+"""Frames kept of a walk, whatever its length. Nobody reads them, but the guard looks at each."""
 
 
 def as_md(settings: Stability, starts: Path, max_batch_replicas: int) -> Explore:
@@ -89,12 +89,15 @@ def _sentence(sane: Mapping[str, Sequence[bool]], time_ps: float, stops: Sequenc
 def _write_walks(
     path: Path, replicas: Sequence[md.Replica], settings: Explore, stops: Mapping[str, md.Stop]
 ) -> None:  # fmt: skip
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["replica", "start", "temperature_K", "n_atoms", "time_ps", "reason", "value", "limit"])
-        for replica in replicas:
-            stop = stops.get(replica.id)
-            md_step = settings.n_steps if stop is None else stop.md_step
-            time_ps = f"{md_step * settings.timestep_fs / 1000:g}"
-            why = ("", "", "") if stop is None else (stop.reason, stop.value, stop.limit)
-            writer.writerow([replica.id, replica.start_name, replica.temperature_K, len(replica.start), time_ps, *why])
+    rows = []
+    for replica in replicas:
+        stop = stops.get(replica.id)
+        md_step = settings.n_steps if stop is None else stop.md_step
+        rows.append(
+            {
+                "replica": replica.id, "start": replica.start_name, "temperature_K": replica.temperature_K,
+                "n_atoms": len(replica.start), "time_ps": f"{md_step * settings.timestep_fs / 1000:g}",
+                **{key: getattr(stop, key, "") for key in ("reason", "value", "limit")},
+            }
+        )  # fmt: skip
+    write_csv(path, rows)

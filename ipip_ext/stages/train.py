@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,14 +12,11 @@ from ase import Atoms
 from ipip_ext import frames as fr
 from ipip_ext import leakage
 from ipip_ext.backends import registry
-from ipip_ext.backends.base import Backend, FitData, FitHooks, Model
-from ipip_ext.errors import Diverged
+from ipip_ext.backends.base import Backend, FitData, FitHooks, FitResult, Model
 from ipip_ext.recipe import Finetune, Fit, Pretrain
 from ipip_ext.schema import Section
+from ipip_ext.stages.fitting import clear, fit_once, fit_or_retry
 from ipip_ext.workspace import Context
-
-RETRY_LR_FACTOR = 0.1
-"""Share of the learning rate with which a fine-tuning that diverged is tried once more."""
 
 
 def pretrain(
@@ -79,6 +74,29 @@ def tune_foundation(
     return _fit(ctx, backend, start, FitData(labelled, fr.read_frames(valid)), settings) | {"backend": backend.name}
 
 
+def tune_natively(
+    ctx: Context, settings: Fit, *, foundation: Mapping[str, str], tuning: Mapping[str, Any], train: Path, valid: Path,
+    replay: Path | None,
+) -> dict[str, Any]:  # fmt: skip
+    """Train a foundation model by its makers' own program, which keeps its log beside the model.
+
+    foundation: as in `tune_foundation`. tuning: `Finetuned.tuning`. replay: structures that it labels itself and goes
+    on learning, of which `n_replay` are drawn; None for methods without.
+    """
+    labelled, drawn = fr.read_frames(train), [] if replay is None else fr.read_structures(replay)
+    if len(drawn) > (most := tuning.get("n_replay", 0)):
+        drawn = [drawn[i] for i in np.random.default_rng(ctx.seed).choice(len(drawn), most, replace=False)]
+    leakage.refuse(ctx.name, [*labelled, *drawn], leakage.held_out(ctx.root))
+    backend, start = adopt(foundation, ctx.home, fr.elements([*labelled, *drawn]))
+    data, log = FitData(labelled, fr.read_frames(valid), drawn), ctx.folder / "run_train.log"
+    hooks = FitHooks(ctx.metric, ctx.progress, ctx.note)
+    result = backend.tune_natively(
+        start, data, settings, tuning, seed=ctx.seed, folder=ctx.folder / "fit", log=log, device=ctx.device,
+        hooks=hooks,
+    )  # fmt: skip
+    return _kept(ctx, backend, result, data) | {"backend": backend.name, "log": log}
+
+
 def adopt(foundation: Mapping[str, str], home: Path, elements: Iterable[str]) -> tuple[Backend, Model]:
     """Return the foundation model of `tune_foundation` as a student, with its backend. Raises CalculatorError."""
     ((name, model),) = foundation.items()
@@ -99,48 +117,19 @@ def _fit(
 ) -> dict[str, Any]:  # fmt: skip
     """Train; with `retries` once more if that diverges. Raises Diverged if it does so for good."""
     leakage.refuse(ctx.name, [*data.train, *data.replay], leakage.held_out(ctx.root))
-    retry = ctx.folder / "retry"
-    if not retry.exists():
-        try:
-            return _trained(ctx, backend, start, data, settings, "fit")
-        except Diverged as error:
-            if not retries:
-                raise Diverged(f"{ctx.name}: {error.what}", error.best) from error
-            _prepare_retry(retry, backend, error)
-    return _retried(ctx, backend, retry, data, settings)
-
-
-def _prepare_retry(retry: Path, backend: Backend, error: Diverged) -> None:
-    """Write down what a retry begins with, whole or not at all: a run that is killed later goes on with the retry."""
-    part = retry.with_name(retry.name + ".part")
-    backend.save(error.best, part / "model")
-    (part / "because.txt").write_text(error.what, encoding="utf-8")
-    os.replace(part, retry)
-
-
-def _retried(ctx: Context, backend: Backend, retry: Path, data: FitData, settings: Fit) -> dict[str, Any]:
-    because = (retry / "because.txt").read_text(encoding="utf-8")
-    calmer = settings.model_copy(update={"lr": settings.lr * RETRY_LR_FACTOR})
-    ctx.note(f"{because}; once more from the best weights before that, with lr {calmer.lr:g}")
-    try:
-        made = _trained(ctx, backend, backend.load(retry / "model"), data, calmer, "refit")
-    except Diverged as error:
-        why = f"{ctx.name}: {because}; with a tenth of lr, {calmer.lr:g}, {error.what}"
-        raise Diverged(why, error.best) from error
-    return {**made, "retry": {"lr": calmer.lr, "because": because}}
-
-
-def _trained(
-    ctx: Context, backend: Backend, start: Model, data: FitData, settings: Fit, state: str
-) -> dict[str, Any]:  # fmt: skip
-    """Train in the folder `state`, or go on there; return what the stage leaves."""
     hooks = FitHooks(ctx.metric, ctx.progress, ctx.note)
-    result = backend.fit(
-        start, data, settings, seed=ctx.seed, folder=ctx.folder / state, device=ctx.device, hooks=hooks
-    )
+    train = fit_or_retry if retries else fit_once
+    result, retry = train(
+        backend, start, data, settings, seed=ctx.seed, folder=ctx.folder, device=ctx.device, hooks=hooks,
+        where=ctx.name,
+    )  # fmt: skip
+    return {**_kept(ctx, backend, result, data), "retry": retry}
+
+
+def _kept(ctx: Context, backend: Backend, result: FitResult, data: FitData) -> dict[str, Any]:
+    """Store what a training made, remove what it worked with, and return what the stage leaves."""
     backend.save(result.model, ctx.folder / "model")
-    for folder in ("fit", "refit", "retry"):
-        shutil.rmtree(ctx.folder / folder, ignore_errors=True)
+    clear(ctx.folder)
     return {
         "model": ctx.folder / "model",
         "valid": dict(result.valid),

@@ -39,7 +39,16 @@ with _contained():
     from mace import modules
     from mace.data.neighborhood import get_neighborhood
 
-__all__ = ["default_dtype", "extract_config", "foundations", "get_neighborhood", "modules", "o3"]
+__all__ = [
+    "default_dtype",
+    "extract_config",
+    "foundations",
+    "get_neighborhood",
+    "modules",
+    "o3",
+    "select_head",
+    "torchsim_model",
+]
 
 
 def foundations() -> Any:
@@ -58,6 +67,22 @@ def extract_config(module: torch.nn.Module) -> dict[str, Any]:
     with _contained():
         from mace.tools.scripts_utils import extract_config_mace_model
     found: dict[str, Any] = extract_config_mace_model(module)
+    return found
+
+
+def torchsim_model(module: torch.nn.Module, device: torch.device, dtype: torch.dtype, stress: bool) -> Any:
+    """Return `mace.calculators.mace_torchsim`'s model around `module`; imported when asked for, as foundations are."""
+    with _contained():
+        from mace.calculators.mace_torchsim import MaceTorchSimModel
+    return MaceTorchSimModel(module, device=device, dtype=dtype, compute_stress=stress, head=0)
+
+
+def select_head(module: torch.nn.Module, head: str) -> torch.nn.Module:
+    """Return one head of a multi-head MACE as an ordinary model, by `mace.tools.scripts_utils`."""
+    with _contained():
+        from mace.tools.scripts_utils import remove_pt_head
+    with _contained(), default_dtype(next(module.parameters()).dtype):
+        found: torch.nn.Module = remove_pt_head(module, head)
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from ipip_ext.backends.mace.config import MaceConfig
 from ipip_ext.backends.mace.fit import Trainer
 from ipip_ext.backends.mace.model import Student, adopt, build, measure, shift_e0s
 from ipip_ext.backends.mace.predict import MacePotential
+from ipip_ext.backends.mace.run_train import RunTrain
 from ipip_ext.errors import CalculatorError, RecipeError, did_you_mean
 from ipip_ext.potential import Potential
 from ipip_ext.recipe import Fit
@@ -104,6 +106,25 @@ class MaceBackend(Backend):
 
     def foundation(self, name_or_file: str, device: str) -> Potential:
         return MacePotential(foundation.load(name_or_file, device), f"mace:{Path(name_or_file).name}", device)
+
+    def tune_natively(
+        self, model: Student, data: FitData, settings: Fit, tuning: Mapping[str, Any], *, seed: int, folder: Path,
+        log: Path, device: str, hooks: FitHooks,
+    ) -> FitResult:  # fmt: skip
+        aligned = self.align_energies(model, data.train, device)
+        said = self.potential(model, device).compute(data.replay)
+        replay = [fr.labelled(frame, p, "foundation") for frame, p in zip(data.replay, said, strict=True)]
+        module, state, steps = RunTrain(
+            model if replay else aligned, aligned.spec.e0s_eV, replace(data, replay=replay), settings, tuning,
+            seed=seed, folder=folder, log=log, device=device, hooks=hooks,
+        ).run()  # fmt: skip
+        tuned = adopt(module, "what MACE's run_train has made")
+        _require_equal(
+            MacePotential(module, "it", "cpu"), self.potential(tuned, "cpu"), sorted(fr.elements(data.train))
+        )
+        valid = metrics.errors(data.valid, self.potential(tuned, device).compute(data.valid))
+        kept = {key: valid[key] for key in ("force_mae_meV_per_A", "energy_mae_meV_per_atom")}
+        return FitResult(tuned, state.best_epoch, state.epoch, steps, kept)
 
     def adopt(self, name_or_file: str, elements: Iterable[str]) -> Student:
         module = foundation.load(name_or_file, "cpu")

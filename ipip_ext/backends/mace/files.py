@@ -35,17 +35,28 @@ def load(folder: Path) -> Student:
             raise ModelFileError(f"{folder / name}: no such file; is {folder} the folder of a student?")
     try:
         data = json.loads((folder / SPEC).read_text(encoding="utf-8"))
+        if data["format"] != _FORMAT:
+            raise ValueError(data["format"])
         spec = Spec.from_json(data)
-    except (ValueError, KeyError, TypeError):
+        weights = load_file(folder / WEIGHTS)  # before anything is built, which takes far longer
+        student = build(spec, seed=0)
+    except (SafetensorError, OSError):
+        raise _unfit(folder) from None
+    except Exception:  # noqa: BLE001 - MACE and e3nn raise whatever numbers that make no model lead to
         raise ModelFileError(f"{folder / SPEC}: is corrupt; export the model again with `ipip-mace run`.") from None
-    student = build(spec, seed=0)
-    try:
-        student.module.load_state_dict(load_file(folder / WEIGHTS))
-    except (SafetensorError, RuntimeError, OSError):
-        raise ModelFileError(
-            f"{folder / WEIGHTS}: is corrupt or belongs to another {SPEC}; export the model again."
-        ) from None
+    mine = student.module.state_dict()
+    if mine.keys() != weights.keys() or not all(_fits(weights[key], mine[key]) for key in mine):
+        raise _unfit(folder)
+    student.module.load_state_dict(weights)
     return student
+
+
+def _fits(value: torch.Tensor, mine: torch.Tensor) -> bool:
+    return value.dtype == mine.dtype and value.shape == mine.shape and bool(torch.isfinite(value).all())
+
+
+def _unfit(folder: Path) -> ModelFileError:
+    return ModelFileError(f"{folder / WEIGHTS}: is corrupt or belongs to another {SPEC}; export the model again.")
 
 
 def export(student: Student, folder: Path) -> None:

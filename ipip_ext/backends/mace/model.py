@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.data import atomic_numbers as number_of
+from ase.data import chemical_symbols
 
 from ipip_ext import frames as fr
 from ipip_ext.backends.mace import native
@@ -47,7 +48,7 @@ class Spec:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Spec:
         """Read what `as_json` gave. Raises KeyError, TypeError or ValueError if it is something else."""
-        return cls(
+        spec = cls(
             MaceConfig.model_validate(data["config"]),
             tuple(int(z) for z in data["atomic_numbers"]),
             tuple(float(e) for e in data["e0s_eV"]),
@@ -55,6 +56,13 @@ class Spec:
             float(data["force_scale_eV_per_A"]),
             data.get("shape"),
         )
+        known = [z for z in spec.atomic_numbers if 0 < z < len(chemical_symbols)]
+        numbers = (*spec.e0s_eV, spec.avg_num_neighbors, spec.force_scale_eV_per_A)
+        if not known or len(known) != len(spec.atomic_numbers) or len(known) != len(spec.e0s_eV):
+            raise ValueError("species and their energy zeros don't go together")
+        if not np.isfinite(numbers).all() or spec.avg_num_neighbors <= 0:
+            raise ValueError("numbers that no model has")
+        return spec
 
 
 @dataclass

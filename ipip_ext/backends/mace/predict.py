@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +12,8 @@ from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 from ipip_ext.ase_calculator import PotentialCalculator
+from ipip_ext.backends.mace import convolution
+from ipip_ext.backends.mace._mace import torchsim_model
 from ipip_ext.backends.mace.graphs import Batch, Graph, collate, graph_of, species_index
 from ipip_ext.backends.mace.session import MaceSession
 from ipip_ext.errors import DataError
@@ -23,7 +26,8 @@ _CACHED_BYTES = 10e6  # of one number an edge and channel; a batch of more of th
 class MacePotential:
     """Any MACE module with an energy and forces, evaluated in batches.
 
-    Batches are cut by atoms, so that memory is bounded whatever the frames' sizes.
+    Batches are cut by atoms, so that memory is bounded whatever the frames' sizes. The module is taken over: it is no
+    more for saving.
     """
 
     batched = True
@@ -33,6 +37,8 @@ class MacePotential:
         self.device = device
         self.n_parameters: int | None = sum(p.numel() for p in module.parameters())
         self.module = module.to(device).eval().requires_grad_(False)
+        if device == "cpu":
+            convolution.install(self.module)
         self.dtype = next(module.parameters()).dtype
         self.r_max_A = float(module.r_max)  # type: ignore[arg-type]
         self.index = species_index([int(z) for z in module.atomic_numbers])  # type: ignore[union-attr]
@@ -79,6 +85,10 @@ class MacePotential:
     def session(self, frames: Sequence[Atoms]) -> MaceSession:
         """Return a session of `frames`: their energies and forces at many sets of positions, for MD."""
         return MaceSession(self, frames)
+
+    def torchsim_model(self, *, stress: bool) -> Any:
+        """Return MACE's own torch-sim model of the same module; raises ImportError where torch-sim is not installed."""
+        return torchsim_model(self.module, torch.device(self.device), self.dtype, stress)
 
     def forward(self, batch: Batch, stress: bool) -> Batch:
         """Return MACE's output for `batch`."""

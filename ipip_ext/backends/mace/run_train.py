@@ -1,0 +1,235 @@
+"""Fine-tuning by MACE's own `run_train` in a process of its own: frozen blocks, LoRA, multi-head replay.
+
+Options are those of mace-torch 0.3.16. Four of its habits are dealt with here: it goes on after its own early stop, so
+its process is ended and a second one writes the best epoch down; it removes a checkpoint before it writes the next, so
+it is told to keep them and all but two are removed here; it takes a checkpoint with NaN for the best; and it passes
+over one that a kill has cut short, but would end with it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+
+from ipip_ext import frames as fr
+from ipip_ext.backends.base import FitData, FitHooks
+from ipip_ext.backends.mace._mace import select_head
+from ipip_ext.backends.mace.checkpoint import Progress
+from ipip_ext.backends.mace.files import load_native
+from ipip_ext.backends.mace.model import Student
+from ipip_ext.errors import Diverged, StageFailed
+from ipip_ext.recipe import Fit
+from ipip_ext.units import MEV_PER_EV
+
+_NAME, _HEAD = "run_train", "Default"
+_FREEZE = {"embedding": 1, "interactions": 5, "products": 6}
+"""What `--freeze` calls the block up to which weights stay."""
+
+_POLL_S = 0.2
+_SPEAK_S = 1.0
+_WORDS = 3
+"""Lines of the log that an error repeats."""
+
+
+class RunTrain:
+    """One fine-tuning of `student` in `folder`, from MACE's checkpoint if there is one.
+
+    e0s_eV: energy zeros of the task. With a single head the student must have them already: `run_train` then gives the
+    model those of the student, whatever it is told. data.replay: frames that carry the student's own labels.
+    """
+
+    def __init__(
+        self, student: Student, e0s_eV: Sequence[float], data: FitData, settings: Fit, tuning: Mapping[str, Any], *,
+        seed: int, folder: Path, log: Path, device: str, hooks: FitHooks,
+    ) -> None:  # fmt: skip
+        self.student, self.e0s_eV, self.settings, self.tuning = student, e0s_eV, settings, tuning
+        self.seed, self.folder, self.log, self.device, self.hooks = seed, folder.resolve(), log, device, hooks
+        self.results = self.folder / f"results/{_NAME}_run-{seed}_train.txt"
+        self.batch_size = min(settings.batch_size, len(data.train))  # it drops a smaller one, and so might all
+        self.epochs = settings.most_epochs(len(data.train) // self.batch_size)
+        self.state, self.losses = Progress(), list[float]()
+        self.read = self.results.stat().st_size if self.results.exists() else 0
+        self.started, self.first = time.monotonic(), -1
+        self.said = "starting MACE's run_train"
+        self._write_inputs(data)
+
+    def run(self) -> tuple[torch.nn.Module, Progress, int]:
+        """Train to the last epoch or until patience runs out; return the best model, how it went and all steps."""
+        if not self._train(self.epochs):
+            self.state.stopped = False
+            self._train(_epoch(self._checkpoints()[-1]))  # nothing is left to train: it writes that epoch's model
+        module = load_native(self.folder / f"{_NAME}.model", "cpu")
+        self.state.best_epoch = _epoch(self._checkpoints()[-1])
+        steps = sum('"opt"' in line for line in self.results.read_text(encoding="utf-8").splitlines())
+        return (select_head(module, _HEAD) if len(module.heads) > 1 else module), self.state, steps  # type: ignore[arg-type]
+
+    def _write_inputs(self, data: FitData) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        torch.save(self.student.clone().module, self.folder / "foundation.model")
+        n_held = max(1, len(data.replay) // 10)
+        files = {"train": data.train, "valid": data.valid, "replay_train": data.replay[n_held:]}
+        for name, frames in (files | {"replay_valid": data.replay[:n_held]}).items():
+            fr.write_frames(self.folder / f"{name}.extxyz", [_bare(frame) for frame in frames])
+
+    def _train(self, epochs: int) -> bool:
+        """Return whether MACE came to its end; False if patience ran out before. Raises StageFailed."""
+        for path in self._checkpoints():
+            if not zipfile.is_zipfile(path):  # cut short by a kill
+                path.unlink()
+        command = [sys.executable, "-m", "ipip_ext.backends.mace.run_train_worker", str(os.getpid())]
+        with self.log.open("ab") as log:
+            process = subprocess.Popen(  # noqa: S603 - our own module
+                [*command, *self._arguments(epochs)], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                env=_environment(self.device), start_new_session=True,  # an interrupt is ours to pass on
+            )  # fmt: skip
+        try:
+            return self._watch(process)
+        finally:
+            process.kill()
+            process.wait()
+
+    def _watch(self, process: subprocess.Popen[bytes]) -> bool:
+        spoke = -math.inf
+        while (code := process.poll()) is None:
+            if time.monotonic() - spoke > _SPEAK_S:
+                spoke = time.monotonic()
+                self.hooks.progress(self.state.epoch / self.epochs, self.said)
+            self._listen()
+            if self.state.stopped:
+                return False
+            time.sleep(_POLL_S)
+        self._listen()
+        if code:
+            words = [line.strip() for line in self.log.read_text(encoding="utf-8", errors="replace").splitlines()]
+            last = " | ".join([line for line in words if line][-_WORDS:])
+            raise StageFailed(
+                f"MACE's run_train ended with exit code {code}, having said: {last}. All of it stands in {self.log};"
+                " mend that, and the same command goes on from its last checkpoint."
+            )
+        return True
+
+    def _listen(self) -> None:
+        """Say what is new in MACE's results. Raises Diverged for a loss that is not finite."""
+        for row in self._new_rows():
+            if row["mode"] == "opt":
+                self.losses.append(row["loss"])
+                self._require_finite("the training loss", row)
+            elif row["head"] == _HEAD and row["epoch"] is not None:
+                self._require_finite("the validation loss", row)
+                self._finished_epoch(row)
+
+    def _finished_epoch(self, row: Mapping[str, Any]) -> None:
+        epoch = self.state.epoch = row["epoch"]
+        found = {
+            "loss": row["loss"],
+            "force_mae_meV_per_A": row["mae_f"] * MEV_PER_EV,
+            "energy_mae_meV_per_atom": row["mae_e_per_atom"] * MEV_PER_EV,
+        }
+        self.hooks.metric("train_loss", float(np.mean(self.losses)), epoch)
+        for name, value in found.items():
+            self.hooks.metric(f"valid_{name}", value, epoch)
+        self.losses.clear()
+        self.state.judge(found, self.settings)
+        self.state.epoch += 1
+        self._prune()
+        if self.first < 0:
+            self.started, self.first = time.monotonic(), self.state.epoch
+        done = self.state.epoch
+        left = (time.monotonic() - self.started) / max(1, done - self.first) * (self.epochs - done)
+        self.said = f"epoch {done}/{self.epochs}, valid {found['force_mae_meV_per_A']:.0f} meV/A, {left:.0f} s left"
+
+    def _require_finite(self, what: str, row: Mapping[str, Any]) -> None:
+        if not math.isfinite(row["loss"]):
+            raise Diverged(f"{what} of MACE's run_train is not finite in epoch {row['epoch']}", self.student)
+
+    def _new_rows(self) -> Iterator[dict[str, Any]]:
+        if not self.results.exists():
+            return
+        with self.results.open("rb") as file:
+            file.seek(self.read)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                self.read += len(line)
+                try:
+                    yield json.loads(line)
+                except ValueError:  # what a kill has left, and what came after it on the same line
+                    continue
+
+    def _checkpoints(self) -> list[Path]:
+        return sorted(self.folder.glob("checkpoints/*_epoch-*.pt"), key=_epoch)
+
+    def _prune(self) -> None:
+        """Keep the last two: the latest is the best epoch so far, and may be half written."""
+        for path in self._checkpoints()[:-2]:
+            path.unlink()
+
+    def _arguments(self, epochs: int) -> list[str]:
+        fit = self.settings
+        zeros = dict(zip(self.student.spec.atomic_numbers, map(float, self.e0s_eV), strict=True))
+        given: dict[str, Any] = {
+            "name": _NAME, "seed": self.seed, "work_dir": self.folder, "device": self.device.partition(":")[0],
+            "default_dtype": self.student.spec.config.dtype, "foundation_model": self.folder / "foundation.model",
+            "foundation_model_elements": True, "E0s": zeros, "train_file": self.folder / "train.extxyz",
+            "valid_file": self.folder / "valid.extxyz", "energy_key": fr.ENERGY, "forces_key": fr.FORCES,
+            "stress_key": fr.STRESS, "loss": "universal", "energy_weight": fit.energy_weight,
+            "forces_weight": fit.force_weight, "stress_weight": fit.stress_weight,
+            "huber_delta": fit.huber_delta_energy_eV_per_atom, "max_num_epochs": epochs,
+            "eval_interval": fit.validate_every, "batch_size": self.batch_size, "valid_batch_size": self.batch_size,
+            "optimizer": "adamw", "lr": fit.lr, "weight_decay": fit.weight_decay, "clip_grad": fit.max_grad_norm,
+            "patience": epochs + 1, "error_table": "PerAtomMAE", "plot": False, "skip_evaluate_heads": "pt_head",
+        }  # fmt: skip
+        given |= self._schedule() | self._method()
+        flags = ["--restart_latest", "--keep_checkpoints", "--save_cpu"]
+        if fit.ema_decay is not None:
+            flags += ["--ema", f"--ema_decay={fit.ema_decay}"]
+        return [*(f"--{key}={value}" for key, value in given.items()), *flags]
+
+    def _schedule(self) -> dict[str, Any]:
+        if self.settings.schedule == "plateau":
+            return {"scheduler": "ReduceLROnPlateau", "lr_factor": 0.5, "scheduler_patience": 10}
+        end = max(self.settings.lr_final_fraction, 1e-3) if self.settings.schedule == "cosine" else 1.0
+        return {"scheduler": "ExponentialLR", "lr_scheduler_gamma": end ** (1 / self.epochs)}
+
+    def _method(self) -> dict[str, Any]:
+        tuning = self.tuning
+        match tuning["method"]:
+            case "freeze":
+                return {"multiheads_finetuning": False, "freeze": _FREEZE[tuning["freeze_to"]]}
+            case "lora":
+                ranks = {key: tuning[key] for key in ("lora_rank", "lora_alpha")}
+                return {"multiheads_finetuning": False, "lora": True, **ranks}
+        replayed = {f"pt_{part}_file": self.folder / f"replay_{part}.extxyz" for part in ("train", "valid")}
+        return {"multiheads_finetuning": True, "force_mh_ft_lr": True, **replayed}
+
+
+def _bare(frame: Atoms) -> Atoms:
+    """Return a frame with its labels and nothing else, since MACE reads meaning into other keys."""
+    plain = Atoms(frame.numbers, positions=frame.positions, cell=frame.cell, pbc=frame.pbc)
+    return fr.labelled(plain, fr.labels_of(frame), str(frame.info.get(fr.SOURCE, "reference")))
+
+
+def _epoch(checkpoint: Path) -> int:
+    found = re.search(r"_epoch-(\d+)", checkpoint.name)
+    return int(found[1]) if found else -1
+
+
+def _environment(device: str) -> dict[str, str]:
+    """The environment with as many threads as we have, and the GPU that is meant as the only one."""
+    index = device.partition(":")[2]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    chosen = {"CUDA_VISIBLE_DEVICES": visible.split(",")[int(index)] if visible else index} if index else {}
+    return {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads()), "PYTHONWARNINGS": "ignore", **chosen}

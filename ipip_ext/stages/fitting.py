@@ -1,0 +1,73 @@
+"""One training inside a stage, which may be tried once more, more calmly, if it diverges."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from ipip_ext.backends.base import Backend, FitData, FitHooks, FitResult, Model
+from ipip_ext.errors import Diverged
+from ipip_ext.recipe import Fit
+
+RETRY_LR_FACTOR = 0.1
+"""Share of the learning rate with which a fine-tuning that diverged is tried once more."""
+
+_FIRST, _RETRY, _SECOND = "fit", "retry", "refit"
+
+
+def fit_once(
+    backend: Backend, start: Model, data: FitData, settings: Fit, *, seed: int, folder: Path, device: str,
+    hooks: FitHooks, where: str,
+) -> tuple[FitResult, None]:  # fmt: skip
+    """Train in a folder below `folder`, or go on there. Raises Diverged, which names the stage `where`."""
+    try:
+        return _fit(backend, start, data, settings, seed, folder / _FIRST, device, hooks), None
+    except Diverged as error:
+        raise Diverged(f"{where}: {error.what}", error.best) from error
+
+
+def fit_or_retry(
+    backend: Backend, start: Model, data: FitData, settings: Fit, *, seed: int, folder: Path, device: str,
+    hooks: FitHooks, where: str,
+) -> tuple[FitResult, dict[str, Any] | None]:  # fmt: skip
+    """Train as `fit_once` does; if that diverges, once more from its best weights with a tenth of the learning rate.
+
+    Returns the result, and of a retry its learning rate and reason. Raises Diverged if that one diverges as well.
+    """
+    retry = folder / _RETRY
+    if not retry.exists():
+        try:
+            return _fit(backend, start, data, settings, seed, folder / _FIRST, device, hooks), None
+        except Diverged as error:
+            _prepare_retry(retry, backend, error)
+    because = (retry / "because.txt").read_text(encoding="utf-8")
+    calmer = settings.model_copy(update={"lr": settings.lr * RETRY_LR_FACTOR})
+    hooks.note(f"{because}; once more from the best weights before that, with lr {calmer.lr:g}")
+    try:
+        result = _fit(backend, backend.load(retry / "model"), data, calmer, seed, folder / _SECOND, device, hooks)
+    except Diverged as error:
+        why = f"{where}: {because}; with a tenth of lr, {calmer.lr:g}, {error.what}"
+        raise Diverged(why, error.best) from error
+    return result, {"lr": calmer.lr, "because": because}
+
+
+def clear(folder: Path) -> None:
+    """Remove what trainings in `folder` worked with; only once their model is stored."""
+    for name in (_FIRST, _SECOND, _RETRY):
+        shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def _fit(
+    backend: Backend, start: Model, data: FitData, settings: Fit, seed: int, folder: Path, device: str, hooks: FitHooks
+) -> FitResult:  # fmt: skip
+    return backend.fit(start, data, settings, seed=seed, folder=folder, device=device, hooks=hooks)
+
+
+def _prepare_retry(retry: Path, backend: Backend, error: Diverged) -> None:
+    """Write down what a retry begins with, whole or not at all: a run that is killed later goes on with the retry."""
+    part = retry.with_name(retry.name + ".part")
+    backend.save(error.best, part / "model")
+    (part / "because.txt").write_text(error.what, encoding="utf-8")
+    os.replace(part, retry)
