@@ -45,7 +45,8 @@ def closest_approach(atoms: Atoms, below: float) -> float:
     Periodic images count, an atom's own too.
     """
     radii = covalent_radii[atoms.numbers]
-    i, j, distances = pairs(atoms, 2 * float(radii.max()) * below)
+    # a search divides the cell into boxes as wide as the cut-off: a tiny one would make millions
+    i, j, distances = pairs(atoms, max(1.0, 2 * float(radii.max()) * below))
     closest = float((distances / (radii[i] + radii[j])).min()) if len(i) else math.inf
     return closest if closest < below else math.inf
 

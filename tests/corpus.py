@@ -416,7 +416,7 @@ def by_hand() -> list[Case]:
     cases = [Case(f"recipe: {n}", "recipe.yaml", d, CHECK, ("recipe.yaml",)) for n, d in {**NO_TEXT, **RECIPES}.items()]
     cases += [
         Case(
-            f"recipe: {key}={str(value)[:40]}",
+            f"recipe: {key}={str(value)[:90]}",
             "recipe.yaml",
             put(key, value),
             CHECK,
