@@ -138,7 +138,7 @@ def history(run: Path) -> Iterator[str]:
             yield f"{event.stage} {event.name}"
 
 
-def torture(n_points: int, folder: Path, say: Callable[[str], None]) -> dict[str, Any]:
+def torture(n_points: int, folder: Path, say: Callable[[str], None], *, processes: int = 1) -> dict[str, Any]:
     """Return what came of `n_points` points, spread evenly over the run; kinds take turns."""
     (folder / "data").mkdir()
     write_alloy(folder / "data")
@@ -148,26 +148,51 @@ def torture(n_points: int, folder: Path, say: Callable[[str], None]) -> dict[str
     there = int((straight / "points").read_text())
     expected = outcome(straight / "run")
     n_points = min(n_points, there)
-    done: collections.Counter[str] = collections.Counter()
-    failures = []
-    for index, kind in zip(range(n_points), itertools.cycle(KINDS), strict=False):
-        at = 1 + (2 * index + 1) * there // (2 * n_points)
-        place = _new(folder, f"{index}-{kind}")
-        code = fork(place, Points(at, deed(kind)))
-        # a signal that is no SIGKILL may come so late that no safe point is left
-        stopped = code == EXPECTED[kind] or (code == 0 and kind in ("SIGTERM", "SIGINT"))
-        again = fork(place, Points())
-        equal = again == 0 and outcome(place / "run") == expected
-        done["points"] += 1
-        done[kind] += 1
-        done["resumed"] += again == 0
-        done["equal"] += equal
-        if not (stopped and equal):
-            failures.append({"point": at, "kind": kind, "code": code, "again": again, "folder": str(place)})
-            say(f"point {at} {kind}: exit code {code}, then {again}; equal: {equal}")
-        else:
-            shutil.rmtree(place)
-    return {"points_there": there, "failures": failures, **done}
+    asked = [
+        (1 + (2 * index + 1) * there // (2 * n_points), kind)
+        for index, kind in zip(range(n_points), itertools.cycle(KINDS), strict=False)
+    ]
+    shares = [folder / f"share-{i}.json" for i in range(processes)]
+    workers = [_share(asked[i::processes], file, expected, folder, say) for i, file in enumerate(shares)]
+    assert [os.waitpid(worker, 0)[1] for worker in workers] == [0] * processes
+    came = [one for file in shares for one in json.loads(file.read_text())]
+    done = collections.Counter(name for _, names in came for name in names)
+    return {"points_there": there, "failures": [failure for failure, _ in came if failure], **done}
+
+
+def _share(
+    points: list[tuple[int, str]], file: Path, expected: dict[str, Any], folder: Path, say: Callable[[str], None]
+) -> int:
+    """Disturb runs at `points` in a fork, which writes what came of it to `file`; return its process."""
+    process = os.fork()
+    if process:
+        return process
+    code = 1
+    try:
+        file.write_text(json.dumps([disturb(*point, expected, folder, say) for point in points]))
+        code = 0
+    except BaseException:  # noqa: BLE001 - a fork must never return to its parent's stack
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def disturb(
+    at: int, kind: str, expected: dict[str, Any], folder: Path, say: Callable[[str], None]
+) -> tuple[dict[str, Any] | None, list[str]]:
+    """Disturb a run at a point and resume it. Return what went wrong, if anything, and what to count."""
+    place = _new(folder, f"{at}-{kind}")
+    code = fork(place, Points(at, deed(kind)))
+    # a signal that is no SIGKILL may come so late that no safe point is left
+    stopped = code == EXPECTED[kind] or (code == 0 and kind in ("SIGTERM", "SIGINT"))
+    again = fork(place, Points())
+    equal = again == 0 and outcome(place / "run") == expected
+    counted = ["points", kind, *(["resumed"] if again == 0 else []), *(["equal"] if equal else [])]
+    if stopped and equal:
+        shutil.rmtree(place)
+        return None, counted
+    say(f"point {at} {kind}: exit code {code}, then {again}; equal: {equal}")
+    return {"point": at, "kind": kind, "code": code, "again": again, "folder": str(place)}, counted
 
 
 def _new(folder: Path, name: str) -> Path:
@@ -200,6 +225,7 @@ marks of restarts: an event that is said again counts once, and a stage found fi
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--points", type=int, default=100)
+    parser.add_argument("--processes", type=int, default=1, help="runs at a time")
     parser.add_argument("--report", type=Path, help="write the summary here")
     parser.add_argument("--keep", type=Path, help="work here, and leave what failed")
     asked = parser.parse_args()
@@ -209,7 +235,10 @@ def main() -> int:
     start = time.monotonic()
     place = asked.keep or Path(tempfile.mkdtemp(prefix="torture-"))
     place.mkdir(parents=True, exist_ok=True)
-    found = torture(asked.points, place, lambda text: print(text, file=sys.stderr, flush=True))  # noqa: T201
+    found = torture(
+        asked.points, place, lambda text: print(text, file=sys.stderr, flush=True),  # noqa: T201
+        processes=asked.processes,
+    )  # fmt: skip
     print(json.dumps(found))  # noqa: T201
     if asked.report is not None:
         write_section(asked.report, "Killed anywhere", section(found, time.monotonic() - start))
