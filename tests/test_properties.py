@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from conftest import cell, label, write_recipe
 
 from ipip_ext import frames as fr
+from ipip_ext import md
 from ipip_ext import structure_functions as sf
 from ipip_ext.cli import main
 from ipip_ext.events import Event, EventBus, read_events
@@ -125,9 +126,9 @@ def test_a_reference_trajectory_and_labelled_strain_take_the_teachers_place(tmp_
     fr.write_frames(tmp_path / "strained.extxyz", labelled)
     walk = as_nve(SHORT, starts, 8)
     work = Workspace(tmp_path, EventBus([]))
-    replicas = engine.plan_replicas(fr.read_structures(starts)[:1], walk, 8, "properties")
+    replicas = md.plan_replicas(fr.read_structures(starts)[:1], walk, 8, "properties")
     path = tmp_path / "aimd.extxyz"
-    walked = engine.run(_potential(), replicas, walk, tmp_path / "md", lambda *_: None)
+    walked = md.run(_potential(), replicas, walk, tmp_path / "md", lambda *_: None)
     fr.write_frames(path, list(walked))
 
     settings = SHORT.model_copy(update={"trajectory": path, "strained": tmp_path / "strained.extxyz"})
