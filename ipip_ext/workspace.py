@@ -210,7 +210,8 @@ def read_record(folder: Path, name: str) -> dict[str, Any]:
         missing = {"stage", "fingerprint", "outputs", "values"} - set(record)
         if not missing:
             _ = float(record.get("wall_s", 0.0)), dict(record["values"]), dict(record["fingerprint"]["inputs"])
-            names = [entry["file"] for entry in record["outputs"].values()]
+            entries = list(record["outputs"].values())
+            names, _ = [entry["file"] for entry in entries], {entry["sha256"] for entry in entries}
             outside = next((name for name in names if not disk.is_inside(folder / name, folder)), "")
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         missing = {"readable JSON"}

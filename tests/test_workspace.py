@@ -110,7 +110,10 @@ def test_an_unfinished_stage_of_other_parameters_is_refused(tmp_path, stage):
         work(tmp_path).do(stage, Fit(lr=0.02))
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", json.dumps({"stage": "count"}), "\x00\x01"])
+NO_HASH = {"stage": "count", "fingerprint": {"inputs": {}}, "values": {}, "outputs": {"out": {"file": "out.txt"}}}
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", json.dumps({"stage": "count"}), json.dumps(NO_HASH), "\x00\x01"])
 def test_a_corrupt_record_is_refused_and_redo_mends_it(tmp_path, stage, text):
     work(tmp_path).do(stage, Fit())
     record = tmp_path / "count" / "stage.json"
