@@ -196,7 +196,7 @@ def _identity(recipe: Recipe) -> dict[str, Any]:
 
 def _publish(folder: Path, done: Done, bus: EventBus) -> None:
     """Put table and plots where people look, and say which files belong to the run."""
-    names = [output["file"] for output in done.record["outputs"].values()]
+    names = sorted(output["file"] for output in done.record["outputs"].values())  # in memory and on disk alike
     for name in names:
         disk.write(folder / name, (done.folder / name).read_bytes())
     for name in (RECIPE, *names, "model"):
