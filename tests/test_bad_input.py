@@ -392,7 +392,7 @@ def test_unusable_training_frames(task, command, change, words):
         (lambda path: path.write_bytes(b""), ("is empty",)),
         (lambda path: path.write_bytes(b"\n\n\n"), ("extended XYZ",)),
         (lambda path: path.write_bytes(bytes(range(256)) * 9), ("extended XYZ",)),
-        (lambda path: path.write_bytes(path.read_bytes()[:-200]), ("extended XYZ",)),
+        (lambda path: path.write_bytes(path.read_bytes()[:-200]), (": frame ", "save it again as extended XYZ")),
         (lambda path: path.write_bytes(b"0\n\n" + path.read_bytes()), ("frame 0", "no atoms")),
         (lambda path: (path.unlink(), path.mkdir()), ("is a folder",)),
     ],
