@@ -23,6 +23,7 @@ from ipip_ext.recipe import (
     Properties,
     Recipe,
     Scratch,
+    Stability,
     TeacherBaseline,
 )
 from ipip_ext.rounds import Round, best_of
@@ -202,14 +203,18 @@ def walk(
     settings = as_md(wanted, starts, recipe.explore.max_batch_replicas)
     seed = derive(recipe.seed, "stability")
     structures = fr.read_structures(settings.starts)
-    models = {
-        c.at: c.model for c in contenders if (c.role != "iteration" or wanted.every_iteration) and c.knows(structures)
-    }
+    models = {c.at: c.model for c in contenders if _walks(c, wanted) and c.knows(structures)}
     done = {
         at: work.do(stability, settings, at=at, model=model, starts=settings.starts, seed=seed)
         for at, model in models.items()
     }
     return {at: {key: getattr(d, key) for key in ("shares", "n_walks", "time_ps", "walks")} for at, d in done.items()}
+
+
+def _walks(c: Contender, wanted: Stability) -> bool:
+    if c.role == "iteration":
+        return wanted.every_iteration
+    return wanted.models is None or (c.role if c.role == "ipip" else c.at.removeprefix("baseline-")) in wanted.models
 
 
 @dataclass(frozen=True)

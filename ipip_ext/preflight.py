@@ -44,8 +44,8 @@ _PROBES = 12
 _FREE = 6
 """Energies left to compare once each element has its zero; fewer may agree by chance."""
 _CALLS = 6
-_STUDENTS = ("scratch", "distilled", "no_forget")
-"""Baselines as fast as the student."""
+_STUDENTS = ("ipip", "scratch", "distilled", "no_forget")
+"""Kinds of models that are as fast as the student, itself among them."""
 _TRAINING_STEP = 3.5
 """A training step in units of an evaluation of the same batch: forward, forces, and back through both."""
 
@@ -170,6 +170,13 @@ def _check_baselines(recipe: Recipe) -> None:
             raise RecipeError(
                 f"{where}: no_forget would buy labels of its own by label.reference; leave one of them out, or compare"
                 " by `ipip-mace ablate --vary forget.groups=...`."
+            )
+    walking = recipe.evaluate.stability and recipe.evaluate.stability.models
+    for name in walking or ():
+        if name not in ("ipip", *names):
+            raise RecipeError(
+                f"{recipe.file}: evaluate.stability.models: {name} is none of this run's models; take of"
+                f" {', '.join(('ipip', *names))}."
             )
 
 
@@ -340,8 +347,9 @@ def plan(recipe: Recipe, data: Dataset, teacher: Potential) -> Plan:
 def _stability(recipe: Recipe, wanted: Stability, t_teacher: float, t_student: float) -> Plan:
     walk = as_md(wanted, recipe.explore.starts, recipe.explore.max_batch_replicas)
     walks = len(md.plan_replicas(fr.read_structures(walk.starts), walk, seed=0, prefix=""))
-    n_students, n_teachers, others = _contenders(recipe)
-    n_students += recipe.iterations - 1 if wanted.every_iteration else 0
+    n_students, n_teachers, others = _contenders(recipe, wanted.models)
+    if wanted.every_iteration:
+        n_students += recipe.iterations - (wanted.models is None or "ipip" in wanted.models)
     models = n_students + n_teachers
     seconds = walks * walk.n_steps * (n_students * t_student + n_teachers * t_teacher)
     told = f"stability {walks} MD runs of {wanted.time_ps:g} ps for each of {models} models{others}"
@@ -359,12 +367,17 @@ def _properties(recipe: Recipe, wanted: Properties, t_teacher: float, t_student:
     return Plan([told], {f"properties x {models} (MD)": seconds})
 
 
-def _contenders(recipe: Recipe) -> tuple[int, int, str]:
-    """Return how many models are as fast as the student and as the teacher, and in words which are neither."""
-    kinds = [baseline.kind for baseline in recipe.baselines]
-    others = [baseline.name for baseline in recipe.baselines if baseline.kind not in (*_STUDENTS, "teacher")]
+def _contenders(recipe: Recipe, only: Sequence[str] | None = None) -> tuple[int, int, str]:
+    """Return how many models are as fast as the student and as the teacher, and in words which are neither.
+
+    only: names of the models that count; None: all.
+    """
+    models = {"ipip": "ipip"} | {baseline.name: baseline.kind for baseline in recipe.baselines}
+    counted = {name: kind for name, kind in models.items() if only is None or name in only}
+    others = [name for name, kind in counted.items() if kind not in (*_STUDENTS, "teacher")]
     said = f"; besides, of {', '.join(others)} (cost unknown)" if others else ""
-    return 1 + len([kind for kind in kinds if kind in _STUDENTS]), kinds.count("teacher"), said
+    kinds = list(counted.values())
+    return len([kind for kind in kinds if kind in _STUDENTS]), kinds.count("teacher"), said
 
 
 def _forgotten(recipe: Recipe) -> str:

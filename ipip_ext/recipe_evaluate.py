@@ -52,6 +52,10 @@ class Stability(Section):
     every_iteration: bool = False
     """true: the student of each iteration too, not only the one that is exported."""
 
+    models: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    """Names of the models that walk: `ipip` and those of baselines; null: all. A calculator that takes frames one by
+    one may cost more than all else."""
+
     @model_validator(mode="after")
     def _some_steps(self) -> Stability:
         if round(self.time_ps * 1000 / self.timestep_fs) < 1:

@@ -172,6 +172,11 @@ def test_a_finished_run_adds_the_measurement_and_nothing_else(finished):
         assert {key: stored[title][key] for key in KEYS} == {key: float(rows[name][key]) for key in KEYS}
     assert "md_sane_share" not in stored[f"iteration {1 - best}"]
 
+    run("--set", "evaluate.stability.models=[ipip, scratch]")
+    with (finished / "compare.csv").open() as file:
+        walked = {row["model"] for row in csv.DictReader(file) if row["md_sane_share"]}
+    assert walked == {"ipip", f"iteration-{best}", "scratch"}  # the student is that iteration's
+
     run("--set", "evaluate.stability.every_iteration=true")
     with (finished / "compare.csv").open() as file:
         assert all(row[key] for row in csv.DictReader(file) for key in KEYS)
@@ -195,6 +200,8 @@ def test_what_cannot_be_walked_is_refused_before_anything_is_computed(tmp_path, 
     assert "own.extxyz: frame 0 holds Fe" in refused(command)
     assert "time_ps is shorter than timestep_fs" in refused(command, "evaluate.stability={time_ps: 0.0001}")
     assert "Did you mean time_ps?" in refused(command, "evaluate.stability={time_s: 1}")
+    told = refused(command, "evaluate.stability={models: [ipip, techer]}")
+    assert "evaluate.stability.models: techer is none of this run's models; take of ipip, teacher, scratch" in told
     assert not (tmp_path / "runs").exists()
 
 
@@ -204,3 +211,5 @@ def test_check_tells_what_it_will_cost(tmp_path, alloy_data, monkeypatch):
     done = CliRunner().invoke(main, ["check", "recipe.yaml"], catch_exceptions=False)
     assert "stability 4 MD runs of 0.01 ps for each of 4 models" in done.stdout  # 2 iterations, scratch, teacher
     assert "stability x 4 (MD)" in done.stdout
+    some = CliRunner().invoke(main, ["check", "recipe.yaml", "--set", "evaluate.stability.models=[scratch, teacher]"])
+    assert "stability x 4 (MD)" in some.stdout  # every iteration is, whether chosen or not
