@@ -254,10 +254,20 @@ def _fingerprint(name: str, params: Any, inputs: Mapping[str, Any], seed: int) -
     }
 
 
+class _Section(dict[str, Any]):
+    """A section of the recipe as JSON data, and what its keys are where a recipe is silent."""
+
+    defaults: Mapping[str, Any]
+
+
 def _plain(value: Any) -> Any:
     """Return JSON data for parameters; paths are left out, since their content is an input."""
     if isinstance(value, BaseModel):
-        value = value.model_dump(mode="python")
+        fields = type(value).model_fields
+        section = _Section(_plain({name: getattr(value, name) for name in fields}))
+        silent = {name: f.get_default(call_default_factory=True) for name, f in fields.items() if not f.is_required()}
+        section.defaults = _plain(silent)
+        return section
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items() if not isinstance(v, Path)}
     if isinstance(value, list | tuple):
@@ -293,9 +303,24 @@ def _refuse_if_other(folder: Path, found: Mapping[str, Any], wanted: Mapping[str
 
 
 def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    old, new = flatten(json.loads(json.dumps(found))), flatten(json.loads(json.dumps(wanted)))
+    old, new = flatten(json.loads(json.dumps(found))), flatten(json.loads(json.dumps(_as_then(found, wanted))))
     return {
         key: (old.get(key), new.get(key)) for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)
+    }
+
+
+def _as_then(found: Any, wanted: Any) -> Any:
+    """Return `wanted` without the keys that came after `found` was made, where they have their defaults.
+
+    A new key's default does what was done before there was the key, so an update of this package recomputes nothing.
+    """
+    if not isinstance(found, Mapping) or not isinstance(wanted, Mapping):
+        return wanted
+    silent = getattr(wanted, "defaults", {})
+    return {
+        key: _as_then(found.get(key), value)
+        for key, value in wanted.items()
+        if key in found or key not in silent or value != silent[key]
     }
 
 

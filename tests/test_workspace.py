@@ -9,7 +9,7 @@ import pytest
 
 from ipip_ext.errors import WorkspaceError
 from ipip_ext.events import EventBus
-from ipip_ext.recipe import Fit
+from ipip_ext.recipe import Explore, Fit
 from ipip_ext.workspace import Context, Unfinished, Workspace
 
 
@@ -79,6 +79,25 @@ def test_other_parameters_are_refused_by_name(tmp_path, stage):
         work(tmp_path).do(stage, Fit(lr=0.02))
     with pytest.raises(WorkspaceError, match="seed"):
         work(tmp_path, seed=1).do(stage, Fit(lr=0.01))
+
+
+def test_a_key_that_came_later_counts_as_its_default(tmp_path, stage):
+    """An update that brings a key recomputes nothing, unless the recipe sets that key."""
+    walk = {"starts": "a.extxyz", "temperatures_K": [300], "n_steps": 10, "frame_every": 5}
+    work(tmp_path).do(stage, Explore(**walk), student=Fit())
+    record = json.loads((tmp_path / "count/stage.json").read_text())
+    for section, key in (("params", "engine"), ("params", "guard"), ("inputs", "batch_size")):
+        part = record["fingerprint"][section]
+        del (part["student"] if section == "inputs" else part)[key]
+    (tmp_path / "count/stage.json").write_text(json.dumps(record))
+
+    assert work(tmp_path).do(stage, Explore(**walk), student=Fit()).answer == 42
+    assert stage.calls == 1
+    for other, student in (
+        ({"engine": "torchsim"}, Fit()), ({"guard": {"check_every": 7}}, Fit()), ({}, Fit(batch_size=3)),
+    ):  # fmt: skip
+        with pytest.raises(WorkspaceError, match="= None, now it is"):
+            work(tmp_path).do(stage, Explore(**walk, **other), student=student)
 
 
 def test_redo_starts_over_from_there(tmp_path, stage):
