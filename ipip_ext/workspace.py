@@ -16,12 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
 from ipip_ext import disk, provenance
 from ipip_ext.errors import DeviceLost, WorkspaceError
 from ipip_ext.events import Event, EventBus, log
-from ipip_ext.schema import flatten
+from ipip_ext.fingerprint import differences, fingerprint
 from ipip_ext.seeds import derive
 
 RECORD, PART_RECORD = "stage.json", "part.json"
@@ -116,7 +114,7 @@ class Workspace:
         folder = self.root / name
         if self.before is not None:
             self.before(name)
-        wanted = _fingerprint(name, params, inputs, derive(self.seed, name))
+        wanted = fingerprint(name, params, inputs, derive(self.seed, name))
         self._start_over_if_asked(name, folder)
         if follows:
             self._drop_if_other(folder, wanted)
@@ -136,11 +134,9 @@ class Workspace:
             self._drop(folder, _part(folder))
 
     def _drop_if_other(self, folder: Path, wanted: dict[str, Any]) -> None:
-        if folder.exists() and _differences(read_record(folder, wanted["stage"])["fingerprint"], wanted):
+        if folder.exists() and differences(read_record(folder, wanted["stage"])["fingerprint"], wanted):
             self._drop(folder, _part(folder))
-        elif (_part(folder) / PART_RECORD).exists() and _differences(
-            _read_part(_part(folder), wanted["stage"]), wanted
-        ):
+        elif (_part(folder) / PART_RECORD).exists() and differences(_read_part(_part(folder), wanted["stage"]), wanted):
             self._drop(_part(folder))
 
     def _drop(self, *folders: Path) -> None:
@@ -238,61 +234,15 @@ def _is_intact(folder: Path, wanted: Mapping[str, Any]) -> bool:
         record = read_record(folder, wanted["stage"])
         return (
             record.get("versions") == provenance.versions()
-            and not _differences(record["fingerprint"], wanted)
+            and not differences(record["fingerprint"], wanted)
             and next(damaged(folder, record), None) is None
         )
     except (WorkspaceError, OSError, TypeError, KeyError):
         return False
 
 
-def _fingerprint(name: str, params: Any, inputs: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    return {
-        "stage": name,
-        "seed": seed,
-        "params": _plain(params),
-        "inputs": {key: _content(value) for key, value in inputs.items()},
-    }
-
-
-class _Section(dict[str, Any]):
-    """A section of the recipe as JSON data, and what its keys are where a recipe is silent."""
-
-    defaults: Mapping[str, Any]
-
-
-def _plain(value: Any) -> Any:
-    """Return JSON data for parameters; paths are left out, since their content is an input."""
-    if isinstance(value, BaseModel):
-        fields = type(value).model_fields
-        section = _Section(_plain({name: getattr(value, name) for name in fields}))
-        silent = {name: f.get_default(call_default_factory=True) for name, f in fields.items() if not f.is_required()}
-        section.defaults = _plain(silent)
-        return section
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items() if not isinstance(v, Path)}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value
-
-
-def _content(value: Any) -> Any:
-    """Return what of an input decides a stage's results: of files their content, else what a value says of itself."""
-    if hasattr(value, "fingerprint"):
-        value = value.fingerprint()
-    if isinstance(value, Path):
-        try:
-            return f"sha256:{provenance.sha256(value)}"
-        except OSError as error:
-            raise WorkspaceError(f"{value}: can't be read ({error.strerror}); put it back.") from None
-    if isinstance(value, list | tuple):
-        return [_content(item) for item in value]
-    if isinstance(value, Mapping):
-        return {str(key): _content(item) for key, item in value.items()}
-    return _plain(value)
-
-
 def _refuse_if_other(folder: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    differ = _differences(found, wanted)
+    differ = differences(found, wanted)
     if differ:
         key, (old, new) = next(iter(differ.items()))
         more = f" (and {len(differ) - 1} more)" if len(differ) > 1 else ""
@@ -300,28 +250,6 @@ def _refuse_if_other(folder: Path, found: Mapping[str, Any], wanted: Mapping[str
             f"{folder}: was made with {key} = {old!r}, now it is {new!r}{more};"
             f" give the recipe another name, or start over with --redo {wanted['stage']}."
         )
-
-
-def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    old, new = flatten(json.loads(json.dumps(found))), flatten(json.loads(json.dumps(_as_then(found, wanted))))
-    return {
-        key: (old.get(key), new.get(key)) for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)
-    }
-
-
-def _as_then(found: Any, wanted: Any) -> Any:
-    """Return `wanted` without the keys that came after `found` was made, where they have their defaults.
-
-    A new key's default does what was done before there was the key, so an update of this package recomputes nothing.
-    """
-    if not isinstance(found, Mapping) or not isinstance(wanted, Mapping):
-        return wanted
-    silent = getattr(wanted, "defaults", {})
-    return {
-        key: _as_then(found.get(key), value)
-        for key, value in wanted.items()
-        if key in found or key not in silent or value != silent[key]
-    }
 
 
 def _part(folder: Path) -> Path:

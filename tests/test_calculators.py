@@ -17,8 +17,8 @@ from ipip_ext import calculators
 from ipip_ext.backends import registry
 from ipip_ext.calculators import AsePotential, Entry, describe, identity, make, parse
 from ipip_ext.errors import CalculatorError, StageFailed
+from ipip_ext.fingerprint import content
 from ipip_ext.potential import FrameFailed, Potential
-from ipip_ext.workspace import _content
 
 DATA = Path(__file__).parents[1] / "recipes/data/mo_s_o"
 
@@ -102,7 +102,7 @@ def test_identity_carries_a_files_content(tmp_path):
     (tmp_path / "a.model").write_bytes(b"weights")
     found = identity({"mace": str(tmp_path / "a.model")})
     assert found == {"mace": str(tmp_path / "a.model")}
-    assert _content(found)["mace"].startswith("sha256:")
+    assert content(found)["mace"].startswith("sha256:")
     assert identity(found) == found
     assert identity({"python": "a:b", "kwargs": {"x": 1}}) == {"python": "a:b", "kwargs": {"x": 1}}
 

@@ -17,9 +17,9 @@ from ipip_ext import calculators
 from ipip_ext.calculators import check, identity, make
 from ipip_ext.compute import compute_each
 from ipip_ext.errors import CalculatorError
+from ipip_ext.fingerprint import content
 from ipip_ext.interpreter import RemotePotential
 from ipip_ext.potential import FrameFailed, Potential
-from ipip_ext.workspace import _content
 
 HERE = {"interpreter": sys.executable}
 FACTORIES = '''
@@ -180,7 +180,7 @@ def test_forms_that_mean_nothing(wrong, words):
 
 def test_where_and_in_how_many_processes_decides_nothing():
     plain = {"python": "a:b", "kwargs": {"x": 1}}
-    assert _content(identity({**plain, **HERE, "workers": 8})) == _content(identity(plain)) == plain
+    assert content(identity({**plain, **HERE, "workers": 8})) == content(identity(plain)) == plain
 
 
 def _wait_until_gone(pid: int) -> None:
