@@ -30,6 +30,8 @@ STUDENT = "model"  # the artifact that is the final student
 CHILD_PARAMS = ("recipe.name", "seed", "student.hidden_irreps")
 _WORK = "work/"
 """Start of the keys of what only some runs have: MLflow sorts by key, and what can be compared should come first."""
+_DETAIL = re.compile(r".*_(ci95_(low|high)|p95)_.*|.*_angle_deg|.*_(force|energy|stress)_mae_(?!meV).*")
+"""Intervals, percentiles, and errors of a part of a split: too many to stand between those that one looks for first."""
 _OF_CURVE = re.compile(r"test(_id|_ood)?_(force|energy)_mae_meV_per_(A|atom)")
 """What is drawn over iterations; each iteration's own run has all of it."""
 MAX_VALUE = 6000  # MLflow's limit on the length of a parameter
@@ -111,13 +113,13 @@ def _stage(event: Event) -> list[Entry]:
 def _metric(event: Event) -> list[Entry]:
     # an evaluation's errors are what the row says in the end: one key for both, there as soon as they are known
     is_final = event.stage.partition("/")[2] == "evaluate"
-    metrics = _numbers({event.name if is_final else _within(event.stage, event.name): event.value})
+    metrics = _numbers({_final(event.name) if is_final else _within(event.stage, event.name): event.value})
     return [Entry(run_of(event.stage), metrics=metrics, step=event.step or 0)]
 
 
 def _row(event: Event) -> list[Entry]:
     run, role = run_of(event.data.get("stage", event.stage)), str(event.data.get("role", ""))
-    metrics = _numbers(event.data.get("metrics", {}))
+    metrics = _numbers({_final(key): value for key, value in event.data.get("metrics", {}).items()})
     entries = [Entry(run, metrics=metrics, tags={"role": role, "ipip.model": event.name})]
     if role == "iteration" and run.startswith("iter-"):
         curve = {f"{_WORK}iteration/{key}": value for key, value in metrics.items() if _OF_CURVE.fullmatch(key)}
@@ -130,6 +132,10 @@ def _artifact(event: Event) -> list[Entry]:
 
 
 _KINDS = {"run": _run, "stage": _stage, "metric": _metric, "row": _row, "artifact": _artifact}
+
+
+def _final(name: str) -> str:
+    return f"{_WORK}detail/{name}" if _DETAIL.fullmatch(name) else name
 
 
 def _within(stage: str, name: str) -> str:

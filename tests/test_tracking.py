@@ -165,6 +165,21 @@ def test_final_metrics_have_the_same_keys_on_every_run(mirrored):
         assert final == {key: value + worse[name] for key, value in FINAL.items()}
 
 
+@pytest.mark.parametrize(
+    ("name", "is_detail"),
+    [
+        ("test_force_mae_meV_per_A", False), ("test_id_energy_rmse_meV_per_atom", False), ("md_step_ms", False),
+        ("test_Mo_S_force_mae_meV_per_A", False), ("test_stress_mae_meV_per_A3", False), ("md_sane_share_300K", False),
+        ("test_Mo_S_force_mae_Mo_meV_per_A", True), ("test_force_mae_1500K_meV_per_A", True),
+        ("test_ood_energy_mae_ci95_low_meV_per_atom", True), ("test_id_force_p95_meV_per_A", True),
+        ("test_force_angle_deg", True),
+    ],
+)  # fmt: skip
+def test_what_one_looks_for_first_is_not_lost_among_details(name, is_detail):
+    (entry,) = translate(Event("row", "scratch", data={"role": "baseline", "stage": "s", "metrics": {name: 1.0}}))
+    assert entry.metrics == {f"work/detail/{name}" if is_detail else name: 1.0}
+
+
 def test_parent_has_parameters_and_the_curve_over_iterations(mirrored, tracking):
     parent = mirrored["mos2"]
     params = parent.data.params
