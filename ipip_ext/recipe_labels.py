@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from ipip_ext.schema import Section
 
@@ -138,3 +138,15 @@ class Label(Section):
 
     retain: Fraction = 0.5
     """Share of the old pool kept beside the new frames."""
+
+    relabel: bool = False
+    """true: what is kept of the old pool is labelled anew too, by the same policy, since students outgrow the labels
+    that taught them. Not for `teacher`, who would say the same again."""
+
+    @model_validator(mode="after")
+    def _someone_who_learned(self) -> Label:
+        if self.relabel and self.policy == "teacher":
+            raise ValueError(
+                "relabel is for the policies self, committee and cross: the teacher's labels stay the same"
+            )
+        return self

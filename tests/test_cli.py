@@ -306,6 +306,16 @@ def test_labels_by_the_student_itself(finished):
     atoms.calc = student
     assert np.allclose(atoms.get_forces(), pool[0].arrays[fr.FORCES], atol=1e-4)
 
+    given = ("--set", "label.policy=self", "--set", "label.retain=0.25", "--set", "label.relabel=true")
+    cli("run", "recipe.yaml", "--redo", "label", *given)
+    anew = fr.read_frames(RUN / "iter-00/label/pool.extxyz")
+    assert [frame.info[fr.SOURCE] for frame in anew] == ["self:iter-00"] * 20
+    assert [frame.info[fr.ID] for frame in anew] == [frame.info[fr.ID] for frame in pool]
+    atoms = anew[-1].copy()
+    atoms.calc = student
+    assert np.allclose(atoms.get_forces(), anew[-1].arrays[fr.FORCES], atol=1e-4)
+    assert not np.allclose(anew[-1].arrays[fr.FORCES], pool[-1].arrays[fr.FORCES], atol=1e-4)
+
 
 @pytest.mark.parametrize("ensemble", ["nve", "nvt_bussi"])
 def test_the_other_ensembles_explore(tmp_path, alloy_data, monkeypatch, ensemble):

@@ -25,30 +25,40 @@ _AT_ONCE = 32
 
 def label(
     ctx: Context, *, policy: str, retain: float, frames: Path, old: Path, model: Path, backend: str, teacher: Any,
-    committee: Mapping[str, Any] | None, valid: Path, correction: Path | None = None,
+    committee: Mapping[str, Any] | None, valid: Path, correction: Path | None = None, relabel: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """Label the selected frames by the policy, and add the share of the old pool that is retained.
 
     committee: {"members": folder, "error_per_spread": number} where the policy asks one.
-    correction: of all that the teacher says.
+    correction: of all that the teacher says. relabel: what is retained by the policy too.
     """
     labeller = Labeller(ctx, model, backend, teacher, committee, valid, correction)
     chosen = fr.read_frames(frames)
     fresh = labeller.policy(policy)(chosen)
     pool = fr.read_frames(old)
     share = retain if fresh else 1.0  # with nothing new, dropping the old would leave nothing
-    kept = sorted(np.random.default_rng(ctx.seed).permutation(len(pool))[: round(share * len(pool))])
-    fr.write_frames(ctx.folder / "pool.extxyz", [*fresh, *(pool[i] for i in kept)])
-    by = Counter(str(frame.info[fr.SOURCE]) for frame in fresh)
-    told = ", ".join(f"{count} by {source}" for source, count in by.items()) or "none"
-    ctx.note(f"new frames in the pool: {told}; {len(kept)} of {len(pool)} old ones retained")
+    drawn = sorted(np.random.default_rng(ctx.seed).permutation(len(pool))[: round(share * len(pool))])
+    kept = [pool[i] for i in drawn]
+    if relabel:
+        kept = labeller.policy(policy)(kept)
+    fr.write_frames(ctx.folder / "pool.extxyz", [*fresh, *kept])
+    again = f", labelled anew ({_told(kept)})" if relabel else ""
+    ctx.note(f"new frames in the pool: {_told(fresh)}; {len(kept)} of {len(pool)} old ones retained{again}")
     return {
         "frames": ctx.folder / "pool.extxyz",
         "n_new": len(fresh),
         "n_retained": len(kept),
         "n_failed": len(chosen) - len(fresh),
-        "n_by_source": dict(by),
+        "n_by_source": dict(_by_source(fresh)),
     }
+
+
+def _by_source(frames: Sequence[Atoms]) -> Counter[str]:
+    return Counter(str(frame.info[fr.SOURCE]) for frame in frames)
+
+
+def _told(frames: Sequence[Atoms]) -> str:
+    return ", ".join(f"{count} by {source}" for source, count in _by_source(frames).items()) or "none"
 
 
 @dataclass
