@@ -33,7 +33,7 @@ def forgotten(*groups: str, keep: float = 0.0, noise: float = 1.0) -> Forgetting
 @pytest.mark.parametrize(
     ("keys", "expected"),
     [
-        ({}, [forgotten("readouts", "interactions")] * 3),
+        ({}, [forgotten("readouts")] * 3),
         ({"groups": []}, [forgotten()] * 3),
         ({"groups": ["all"], "keep": [0, 0.5]}, [forgotten("all", keep=k) for k in (0.0, 0.5, 0.5)]),
         ({"groups": ["all"], "noise": [1, 0.5, 0.2]}, [forgotten("all", noise=n) for n in (1.0, 0.5, 0.2)]),
@@ -160,7 +160,8 @@ def test_training_some_groups_alone_is_fine(tmp_path, alloy_data):
 @pytest.mark.parametrize(
     ("forgets", "words"),
     [
-        ({}, "forgetting readouts, interactions between them"),
+        ({"groups": ["readouts", "interactions"]}, "forgetting readouts, interactions between them"),
+        ({}, "forgetting readouts between them"),
         ({"groups": []}, "forgetting nothing between them"),
         ({"groups": [["all"], ["readouts"], []]}, "forgetting all or readouts or nothing between them"),
         ({"groups": ["all"], "until": 0}, "forgetting all or nothing between them"),

@@ -16,13 +16,16 @@ from ipip_ext.recipe_file import dump_recipe, json_schema, load_recipe
 from ipip_ext.schema import Section
 
 ROOT = Path(__file__).parent.parent
+NOT_OURS = ("mlearn_mo",)
+"""Recipes on data of others, which the user fetches."""
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "recipes").rglob("*.yaml")), ids=lambda path: path.stem)
 def test_shipped_recipes_load_and_round_trip(path, tmp_path):
     recipe = load_recipe(path)
-    assert recipe.data.train.is_file()
-    assert recipe.explore.starts.is_file()
+    if path.stem not in NOT_OURS:
+        assert recipe.data.train.is_file()
+        assert recipe.explore.starts.is_file()
     copy = tmp_path / "copy.yaml"
     copy.write_text(dump_recipe(recipe))
     assert load_recipe(copy).model_dump() == recipe.model_dump()
