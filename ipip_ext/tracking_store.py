@@ -30,8 +30,11 @@ STUDENT = "model"  # the artifact that is the final student
 CHILD_PARAMS = ("recipe.name", "seed", "student.hidden_irreps")
 _WORK = "work/"
 """Start of the keys of what only some runs have: MLflow sorts by key, and what can be compared should come first."""
-_DETAIL = re.compile(r".*_(ci95_(low|high)|p95)_.*|.*_angle_deg|.*_(force|energy|stress)_mae_(?!meV).*")
-"""Intervals, percentiles, and errors of a part of a split: too many to stand between those that one looks for first."""
+_DETAIL = re.compile(
+    r"test.*_(ci95_(low|high)|p95|rmse)_.*|test.*_angle_deg|test.*_(force|energy|stress)_mae_(?!meV).*"
+    r"|md_step_ms_\d+_atoms|md_sane_share_.+K|n_.+"
+)
+"""All but the errors, the speed and the stability that one looks for first: MLflow's page shows seven rows at once."""
 _OF_CURVE = re.compile(r"test(_id|_ood)?_(force|energy)_mae_meV_per_(A|atom)")
 """What is drawn over iterations; each iteration's own run has all of it."""
 MAX_VALUE = 6000  # MLflow's limit on the length of a parameter

@@ -168,11 +168,12 @@ def test_final_metrics_have_the_same_keys_on_every_run(mirrored):
 @pytest.mark.parametrize(
     ("name", "is_detail"),
     [
-        ("test_force_mae_meV_per_A", False), ("test_id_energy_rmse_meV_per_atom", False), ("md_step_ms", False),
-        ("test_Mo_S_force_mae_meV_per_A", False), ("test_stress_mae_meV_per_A3", False), ("md_sane_share_300K", False),
+        ("test_force_mae_meV_per_A", False), ("test_id_energy_rmse_meV_per_atom", True), ("md_step_ms", False),
+        ("test_Mo_S_force_mae_meV_per_A", False), ("test_stress_mae_meV_per_A3", False), ("md_sane_share", False),
         ("test_Mo_S_force_mae_Mo_meV_per_A", True), ("test_force_mae_1500K_meV_per_A", True),
         ("test_ood_energy_mae_ci95_low_meV_per_atom", True), ("test_id_force_p95_meV_per_A", True),
-        ("test_force_angle_deg", True),
+        ("test_force_angle_deg", True), ("md_sane_share_300K", True), ("md_step_ms_108_atoms", True),
+        ("strain_rmse_meV_per_atom", False), ("n_reference_labels", True),
     ],
 )  # fmt: skip
 def test_what_one_looks_for_first_is_not_lost_among_details(name, is_detail):
