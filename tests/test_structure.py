@@ -33,7 +33,7 @@ ORDER = [
         "recipe_walk",
         "recipe_evaluate",
     ],
-    ["recipe", "signals"],
+    ["recipe", "signals", "fingerprint"],
     ["recipe_file", "recipe_docs", "frames", "workspace", "select", "filters", "tracking_store"],
     [
         "structure_functions",
