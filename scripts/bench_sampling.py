@@ -30,7 +30,7 @@ from ipip_ext import frames as fr
 from ipip_ext import md
 from ipip_ext.backends import registry
 from ipip_ext.md.replicas import initial_momenta
-from ipip_ext.recipe import Explore
+from ipip_ext.recipe import Explore, Guard
 
 DATA = Path(__file__).parent.parent / "recipes" / "data" / "mo_s_o" / "starts.extxyz"
 STUDENTS = ("16x0e", "32x0e", "32x0e+32x1o")
@@ -211,7 +211,7 @@ class Bench:
         settings = Explore(
             starts=DATA, engine=engine, temperatures_K=(temperature_K,), replicas=-(-n_replicas // len(starts)),
             n_steps=n_steps, frame_every=min(20, n_steps), max_batch_replicas=n_replicas,
-            initial_temperature_factor=1.0,
+            initial_temperature_factor=1.0, guard=Guard(min_distance_factor=0.01) if tell else Guard(),
         )  # fmt: skip
         replicas = md.plan_replicas(starts, settings, 0, "bench")[:n_replicas]
         timed = self.timed(potential, "forward")
