@@ -171,7 +171,7 @@ class Forget(Section):
     A list of such lists is a schedule, such as [[all], [readouts], []]: entry i is for after iteration i, counted
     from 0, and the last repeats. Optimiser state, EMA and learning-rate schedule start afresh with every training,
     whatever is forgotten; so [] is the control in which these alone are forgotten. Adding interactions needs a
-    pretraining as long as the first to be learnt again, and gained nothing where it was (docs/results.md)."""
+    pretraining as long as the first to be learnt again, and gained no more than the spread in one (docs/results.md)."""
 
     keep: _Fractions = 0.0
     """0 is a hard reset; between 0 and 1 shrink-and-perturb (Ash & Adams, arXiv:1910.08475).
