@@ -6,8 +6,9 @@ finished stages valid.
 
 from __future__ import annotations
 
+import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +19,21 @@ from ipip_ext.errors import WorkspaceError
 from ipip_ext.schema import flatten
 
 
-def fingerprint(name: str, params: Any, inputs: Mapping[str, Any], seed: int) -> dict[str, Any]:
+def fingerprint(
+    name: str, stage: Callable[..., Any], params: Any, inputs: Mapping[str, Any], seed: int
+) -> dict[str, Any]:  # fmt: skip
     """Return what decides the results of the stage `name`, as JSON data.
 
-    params: a section of the recipe, or None. inputs: files count by content, everything else by value.
+    stage: the function; its default arguments are what its inputs are where nobody gives them. params: a section of the
+    recipe, or None. inputs: files count by content, everything else by value.
     Raises WorkspaceError for a file that can't be read.
     """
-    return {
-        "stage": name,
-        "seed": seed,
-        "params": _plain(params),
-        "inputs": {key: content(value) for key, value in inputs.items()},
+    given = _Section({key: content(value) for key, value in inputs.items()})
+    arguments = inspect.signature(stage).parameters.items()
+    given.defaults = {
+        key: content(argument.default) for key, argument in arguments if argument.default is not argument.empty
     }
+    return {"stage": name, "seed": seed, "params": _plain(params), "inputs": given}
 
 
 def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -56,7 +60,7 @@ def _as_then(found: Any, wanted: Any) -> Any:
 
 
 class _Section(dict[str, Any]):
-    """A section of the recipe as JSON data, and what its keys are where a recipe is silent."""
+    """A section of the recipe, or a stage's inputs, as JSON data, and what its keys are where nobody says."""
 
     defaults: Mapping[str, Any]
 

@@ -105,7 +105,7 @@ def iterate(
             label, at=at, **now, **teacher, policy=recipe.label.policy, retain=recipe.label.retain, frames=new,
             old=pool.frames, valid=data.valid, committee=opinion_of(voted),
             correction=rounds[0].pool.correction if recipe.corrects else None,
-            **({"relabel": True} if recipe.label.relabel else {}),  # a key that came later (see fingerprint.py)
+            relabel=recipe.label.relabel,
         )  # fmt: skip
         model = work.do(forget, recipe.forget.at(i), at=at, **now).model if forgets else tuned.model
     return rounds, voted

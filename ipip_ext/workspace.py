@@ -114,7 +114,7 @@ class Workspace:
         folder = self.root / name
         if self.before is not None:
             self.before(name)
-        wanted = fingerprint(name, params, inputs, derive(self.seed, name))
+        wanted = fingerprint(name, stage, params, inputs, derive(self.seed, name))
         self._start_over_if_asked(name, folder)
         if follows:
             self._drop_if_other(folder, wanted)

@@ -100,6 +100,16 @@ def test_a_key_that_came_later_counts_as_its_default(tmp_path, stage):
             work(tmp_path).do(stage, Explore(**walk, **other), student=student)
 
 
+def test_an_input_that_came_later_counts_as_the_stages_default(tmp_path):
+    def double(ctx: Context, *, number: int, sign: int = 1):
+        return {"answer": 2 * number * sign}
+
+    work(tmp_path).do(double, number=4)
+    assert work(tmp_path).do(double, number=4, sign=1).answer == 8
+    with pytest.raises(WorkspaceError, match=r"inputs\.sign = None, now it is -1"):
+        work(tmp_path).do(double, number=4, sign=-1)
+
+
 def test_redo_starts_over_from_there(tmp_path, stage):
     work(tmp_path).do(stage, Fit(lr=0.01), at=":early")
     work(tmp_path).do(stage, Fit(lr=0.01), at=":late")
