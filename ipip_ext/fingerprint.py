@@ -33,7 +33,7 @@ def fingerprint(
     given.defaults = {
         key: content(argument.default) for key, argument in arguments if argument.default is not argument.empty
     }
-    return {"stage": name, "seed": seed, "params": _plain(params), "inputs": given}
+    return {"stage": name, "seed": seed, "params": plain(params), "inputs": given}
 
 
 def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -65,18 +65,18 @@ class _Section(dict[str, Any]):
     defaults: Mapping[str, Any]
 
 
-def _plain(value: Any) -> Any:
-    """Return JSON data for parameters; paths are left out, since their content is an input."""
+def plain(value: Any) -> Any:
+    """Return JSON data for parameters; paths are left out, since their content is an input. Sections know defaults."""
     if isinstance(value, BaseModel):
         fields = type(value).model_fields
-        section = _Section(_plain({name: getattr(value, name) for name in fields}))
+        section = _Section(plain({name: getattr(value, name) for name in fields}))
         silent = {name: f.get_default(call_default_factory=True) for name, f in fields.items() if not f.is_required()}
-        section.defaults = _plain(silent)
+        section.defaults = plain(silent)
         return section
     if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items() if not isinstance(v, Path)}
+        return {str(k): plain(v) for k, v in value.items() if not isinstance(v, Path)}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return value
 
 
@@ -93,4 +93,4 @@ def content(value: Any) -> Any:
         return [content(item) for item in value]
     if isinstance(value, Mapping):
         return {str(key): content(item) for key, item in value.items()}
-    return _plain(value)
+    return plain(value)

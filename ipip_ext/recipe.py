@@ -168,8 +168,8 @@ class Recipe(Section):
     """MD by the teacher."""
 
     correct: Correction = Correction()
-    """Correction of the teacher's labels. The one fitted at the start is kept, also where `label.reference` adds
-    training frames later."""
+    """Correction of the teacher's labels, fitted anew when `label.reference` has added training frames: then for new
+    labels, and with `label.relabel` for those of the old pool too."""
 
     sample: Explore | None = None
     """MD by the student; as `explore` where not given. The student is cheap, so it can walk further."""

@@ -44,8 +44,8 @@ class Select(Section):
 
 
 class Correction(Section):
-    """Correction of what the teacher labels, fitted on the training frames. Its MD stays uncorrected, and so does the
-    teacher that the student is compared with.
+    """Correction of what the teacher labels, fitted on the training frames, and anew where `label.reference` has added
+    some. Its MD stays uncorrected, and so does the teacher that the student is compared with.
     """
 
     form: Literal["none", "scale", "composition", "element", "pair", "angular", "auto"] = "auto"
@@ -141,12 +141,13 @@ class Label(Section):
 
     relabel: bool = False
     """true: what is kept of the old pool is labelled anew too, by the same policy, since students outgrow the labels
-    that taught them. Not for `teacher`, who would say the same again."""
+    that taught them. `teacher` would say the same again, unless `reference` and `correct` mend what it says."""
 
     @model_validator(mode="after")
     def _someone_who_learned(self) -> Label:
-        if self.relabel and self.policy == "teacher":
+        if self.relabel and self.policy == "teacher" and self.reference is None:
             raise ValueError(
-                "relabel is for the policies self, committee and cross: the teacher's labels stay the same"
+                "relabel is for the policies self, committee and cross, or where reference labels mend the teacher's:"
+                " as it is, the teacher would say the same again"
             )
         return self

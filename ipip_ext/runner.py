@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from ipip_ext import background, disk, lock, loop, preflight, provenance, signals
+from ipip_ext import background, disk, fingerprint, lock, loop, preflight, provenance, signals
 from ipip_ext.console import Console, LogFile
 from ipip_ext.errors import WorkspaceError, did_you_mean
 from ipip_ext.events import Event, EventBus, JsonLines
@@ -159,21 +160,23 @@ def is_untouched(folder: Path) -> bool:
 
 
 def changes(recipe: Recipe, folder: Path) -> list[tuple[str, Any, Any]]:
-    """Return (key, there, here) for each key that matters and differs from the folder's own recipe."""
+    """Return (key, there, here) for each key that matters and differs from the folder's own recipe.
+
+    A key that the package did not have when the folder was made counts as its default.
+    """
     path = folder / RECIPE
     if not path.is_file():
         raise WorkspaceError(f"{folder}: is not empty and holds no {RECIPE}; name another folder with --workdir.")
     try:
-        there = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError, RecursionError):
+        there = json.loads(json.dumps(yaml.safe_load(path.read_text(encoding="utf-8")), default=str))
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError):
         there = None
     if not isinstance(there, Mapping):
         raise WorkspaceError(f"{path}: is corrupt; put the recipe back, or use --workdir for a new run.")
-    old, new = flatten(there), flatten(recipe.model_dump(mode="json"))
     return [
-        (key, old.get(key), new.get(key))
-        for key in sorted(old.keys() | new.keys())
-        if key.split(".")[0] in _FIRST_STAGE and key not in _PATHS and old.get(key) != new.get(key)
+        (key, old, new)
+        for key, (old, new) in fingerprint.differences(there, fingerprint.plain(recipe)).items()
+        if key.split(".")[0] in _FIRST_STAGE and key not in _PATHS
     ]
 
 

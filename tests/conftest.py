@@ -109,3 +109,19 @@ def write_recipe(folder: Path, data: Path, **changes: object) -> Path:
     path = folder / "recipe.yaml"
     path.write_text(yaml.safe_dump(tiny_recipe(data, **changes), sort_keys=False))
     return path
+
+
+def refused(*arguments: object) -> str:
+    """Call `ipip-mace` in this process; return its one line of refusal."""
+    from ipip_ext.cli import main
+
+    done = CliRunner().invoke(main, [str(a) for a in arguments])
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert done.exit_code == 2, done.output
+    # which pickle is about to be loaded is said before it can do anything
+    lines = [line for line in done.stderr.splitlines() if ": unpickles " not in line]
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("error: ")
+    assert "Traceback" not in lines[0]
+    return lines[0]

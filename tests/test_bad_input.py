@@ -14,7 +14,7 @@ import yaml
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from click.testing import CliRunner
-from conftest import cell, label, write_recipe
+from conftest import cell, label, refused, write_recipe
 
 from ipip_ext import frames as fr
 from ipip_ext import load_calculator
@@ -23,20 +23,6 @@ from ipip_ext.errors import ModelFileError
 
 NAN, INF = float("nan"), float("inf")
 FORCES = fr.FORCES
-
-
-def refused(*arguments: object) -> str:
-    """Call `ipip-mace` in this process; return its one line of refusal."""
-    done = CliRunner().invoke(main, [str(a) for a in arguments])
-    if done.exception and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    assert done.exit_code == 2, done.output
-    # which pickle is about to be loaded is said before it can do anything
-    lines = [line for line in done.stderr.splitlines() if ": unpickles " not in line]
-    assert len(lines) == 1, done.stderr
-    assert lines[0].startswith("error: ")
-    assert "Traceback" not in lines[0]
-    return lines[0]
 
 
 def contents(folder: Path) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import yaml
 from ase.calculators.emt import EMT
 from click.testing import CliRunner
-from conftest import write_recipe
+from conftest import refused, write_recipe
 
 from ipip_ext import __version__, load_calculator, runner
 from ipip_ext import frames as fr
@@ -295,6 +296,24 @@ def test_the_loop_stops_when_an_iteration_no_longer_pays(finished):
     cli("run", "recipe.yaml", "--set", "iterations=4", "--set", "min_improvement=0.5")
     assert not any("pretrain" in stage for stage in computed())
     assert not (RUN / "iter-02").exists()
+
+
+def test_keys_that_came_later_count_as_their_defaults(finished):
+    """An update that brings a key neither refuses a finished run nor recomputes any of it."""
+    recipe = yaml.safe_load((RUN / "recipe.yaml").read_text())
+    del recipe["label"]["relabel"], recipe["select"]["density_factor"], recipe["correct"]["damping"]
+    recipe["noted"] = {date(2026, 1, 2): date(2026, 1, 2)}
+    (RUN / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    said = refused("run", "recipe.yaml")
+    assert "recipe.yaml: is corrupt" in said
+
+    del recipe["noted"]
+    (RUN / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    said = refused("run", "recipe.yaml", "--set", "select.density_factor=2")
+    assert "select.density_factor is None there and 2.0 here" in said
+    before = times()
+    cli("run", "recipe.yaml")
+    assert times() == before
 
 
 def test_labels_by_the_student_itself(finished):

@@ -15,7 +15,7 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from click.testing import CliRunner
-from conftest import write_recipe
+from conftest import refused, write_recipe
 
 from ipip_ext import frames as fr
 from ipip_ext.calculators import AsePotential
@@ -314,13 +314,6 @@ def test_cross_labels_ask_for_the_error_of_the_corrected_teacher(tmp_path, form)
     assert labeller._teacher_error() == pytest.approx(np.sqrt(np.mean(error**2)), rel=1e-5)
 
 
-def refused(*arguments: str) -> str:
-    done = CliRunner().invoke(main, arguments)
-    assert done.exit_code == 2, done.output
-    assert len(done.stderr.splitlines()) == 1
-    return done.stderr
-
-
 def test_the_recipe_is_checked_before_anything_runs(tmp_path, alloy_data, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_recipe(tmp_path, alloy_data)
@@ -370,6 +363,31 @@ def test_a_run_corrects_all_that_its_teacher_labels(corrected_run):
         assert frame.info[fr.SOURCE] == "teacher:python:EMT+pair"
         assert np.allclose(frame.arrays[fr.FORCES], told.forces_eV_per_A, atol=1e-5)
         assert frame.info[fr.ENERGY] == pytest.approx(told.energy_eV, abs=1e-5)
+
+
+@pytest.mark.slow
+def test_labels_bought_in_the_loop_mend_the_teacher_further(corrected_run):
+    """With `relabel`, what is kept of the pool is labelled by the teacher as now corrected."""
+    reference = "{python: 'ase.calculators.emt:EMT', kwargs: {asap_cutoff: true}}"
+    with contextlib.chdir(corrected_run):
+        sets = [f"label.reference={{calculator: {reference}, budget: 3}}", "label.relabel=true", "committee.size=2",
+                "baselines=[{kind: teacher}]"]  # fmt: skip
+        arguments = ["run", "recipe.yaml", "--workdir", "runs/bought", *(p for one in sets for p in ("--set", one))]
+        done = CliRunner().invoke(main, arguments, catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+    run = corrected_run / "runs/bought"
+    train = fr.read_frames(run / "iter-00/ask/train.extxyz")
+    assert len(train) == len(fr.read_frames(run / "prepare/train.extxyz")) + 3
+    anew, _ = fit(train, TEACHER.compute(train), Correction(form="pair", n_basis=6), fr.elements(train))
+    stored = TeacherCorrection.read(run / "iter-00/correct/correction.json")
+    first = TeacherCorrection.read(run / "correct/correction.json")
+    for block, values in anew.coefficients.items():
+        assert np.allclose(stored.coefficients[block], values, atol=1e-6)
+        assert not np.allclose(first.coefficients[block], values, atol=1e-4)
+    pool = fr.read_frames(run / "iter-00/label/pool.extxyz")
+    assert {frame.info[fr.ID][:4] for frame in pool} == {"it00", "it01"}
+    for frame, told in zip(pool, stored.apply(pool, TEACHER.compute(pool)), strict=True):
+        assert np.allclose(frame.arrays[fr.FORCES], told.forces_eV_per_A, atol=1e-5)
 
 
 @pytest.mark.slow

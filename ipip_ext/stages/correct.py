@@ -1,4 +1,7 @@
-"""correct: fit what the teacher lacks on the training frames, and mend the first pool by it."""
+"""correct: fit what the teacher lacks on the training frames, and mend the first pool by it.
+
+Once more where the reference method labelled more of them.
+"""
 
 from __future__ import annotations
 
@@ -26,12 +29,29 @@ _MOST_FRAMES = 500
 """Training frames to fit to, evenly taken: a few hundred coefficients need no more."""
 
 
-def correct(ctx: Context, settings: Correction, *, teacher: Any, train: Path, pool: Path) -> dict[str, Any]:
-    """Fit the correction and apply it to the pool. Only training frames are seen, never validation or test."""
+def correct(ctx: Context, settings: Correction, *, teacher: Any, train: Path, pool: Path | None) -> dict[str, Any]:
+    """Fit the correction and apply it to the pool, if any. Only training frames are seen, never validation or test."""
     potential = calculators.make(teacher, device=ctx.device, root=ctx.home)
     labelled = fr.read_frames(train)
     frames, said = _labels(ctx, potential, labelled[:: -(-len(labelled) // _MOST_FRAMES)])
     correction, trials = fit(frames, said, settings, fr.elements(labelled))
+    on_train = f"{_change(said, correction.apply(frames, said)):.0%} on train"
+    changes = on_train if pool is None else f"{on_train} and {_mend(ctx, correction, pool):.0%} on the pool"
+    correction.write(ctx.folder / "correction.json", cross_validation=[asdict(trial) for trial in trials])
+    errors = {trial.form: trial.force_mae_meV_per_A for trial in trials}
+    ctx.metric("correction_cv_force_mae_meV_per_A", errors[correction.form])
+    ctx.metric("correction_cv_force_mae_none_meV_per_A", errors["none"])
+    _tell(ctx, correction, trials, changes)
+    return {
+        **({} if pool is None else {"frames": ctx.folder / "pool.extxyz"}),
+        "correction": ctx.folder / "correction.json",
+        "form": correction.form,
+        "cv_force_mae_meV_per_A": errors,
+    }
+
+
+def _mend(ctx: Context, correction: TeacherCorrection, pool: Path) -> float:
+    """Correct the pool's labels, and return by what share that changes its forces."""
     old = fr.read_frames(pool)
     told = [fr.labels_of(frame) for frame in old]
     mended = correction.apply(old, told)
@@ -39,17 +59,7 @@ def correct(ctx: Context, settings: Correction, *, teacher: Any, train: Path, po
         ctx.folder / "pool.extxyz",
         [fr.labelled(f, p, f"{f.info[fr.SOURCE]}{correction.suffix}") for f, p in zip(old, mended, strict=True)],
     )
-    correction.write(ctx.folder / "correction.json", cross_validation=[asdict(trial) for trial in trials])
-    errors = {trial.form: trial.force_mae_meV_per_A for trial in trials}
-    ctx.metric("correction_cv_force_mae_meV_per_A", errors[correction.form])
-    ctx.metric("correction_cv_force_mae_none_meV_per_A", errors["none"])
-    _tell(ctx, correction, trials, _change(said, correction.apply(frames, said)), _change(told, mended))
-    return {
-        "frames": ctx.folder / "pool.extxyz",
-        "correction": ctx.folder / "correction.json",
-        "form": correction.form,
-        "cv_force_mae_meV_per_A": errors,
-    }
+    return _change(told, mended)
 
 
 def _labels(ctx: Context, potential: Potential, frames: Sequence[Atoms]) -> tuple[list[Atoms], list[Prediction]]:
@@ -70,16 +80,14 @@ def _labels(ctx: Context, potential: Potential, frames: Sequence[Atoms]) -> tupl
     return kept, said
 
 
-def _tell(
-    ctx: Context, correction: TeacherCorrection, trials: Sequence[Trial], on_train: float, on_pool: float
-) -> None:
+def _tell(ctx: Context, correction: TeacherCorrection, trials: Sequence[Trial], changes: str) -> None:
     errors = {trial.form: trial.force_mae_meV_per_A for trial in trials}
     found, plain = errors[correction.form], errors["none"]
     others = ", ".join(f"{k} {v:.0f}" for k, v in errors.items() if k not in ("none", correction.form))
     ctx.note(
         f"correction {correction.form}: the teacher's cross-validated force error falls from {plain:.0f} to"
         f" {found:.0f} meV/A{others and f' ({others})'};"
-        f" forces change by {on_train:.0%} on train and {on_pool:.0%} on the pool"
+        f" forces change by {changes}"
     )
     if found > plain:
         ctx.note(f"correction {correction.form} is worse than none; correct.form: auto would not take it")
