@@ -98,15 +98,15 @@ def iterate(
             select, recipe.select, at=at, **now, frames=walked.frames, old=pool.frames, trusted=[starts, task["train"]]
         ).frames  # fmt: skip
         voted = vote(recipe, work, rounds[-1]) if recipe.needs_committee else None
-        correction = rounds[0].pool.correction if recipe.corrects else None
+        old, correction = pool.frames, rounds[0].pool.correction if recipe.corrects else None
         if recipe.label.reference is not None and voted is not None:
             asked = ask_reference(recipe, work, rounds[-1], voted, new, data.test)
-            task, new = {**task, "train": asked.train}, asked.rest
+            task, new, old = {**task, "train": asked.train}, asked.rest, asked.pool
             if recipe.corrects:
                 correction = work.do(correct, recipe.correct, at=at, **teacher, train=asked.train, pool=None).correction
         pool = work.do(
             label, at=at, **now, **teacher, policy=recipe.label.policy, retain=recipe.label.retain, frames=new,
-            old=pool.frames, valid=data.valid, committee=opinion_of(voted), correction=correction,
+            old=old, valid=data.valid, committee=opinion_of(voted), correction=correction,
             relabel=recipe.label.relabel,
         )  # fmt: skip
         model = work.do(forget, recipe.forget.at(i), at=at, **now).model if forgets else tuned.model

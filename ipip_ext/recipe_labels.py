@@ -99,6 +99,10 @@ class Asking(Section):
     budget: PositiveInt = 10
     """Frames labelled in each iteration but the last."""
 
+    among: Literal["new", "pool", "both"] = "both"
+    """Frames to choose from: `new` ones of the student's MD, those of the `pool`, whose pseudo-labels give way, or
+    `both`."""
+
     choice: Literal["diverse", "power"] = "diverse"
     """`diverse`: the most diverse (farthest points) of the `candidates_per_label` times `budget` frames the committee
     is least sure of. `power`: drawn at random with chances in proportion to the committee's spread

@@ -40,8 +40,8 @@ def ask_reference(recipe: Recipe, work: Workspace, r: Round, voted: Done, new: P
     assert wanted is not None
     return work.do(
         ask, wanted.asking, at=r.at, calculator=calculators.identity(wanted.calculator, recipe.folder),
-        teacher=calculators.identity(recipe.teacher, recipe.folder), frames=new, members=voted.members,
-        backend=voted.backend, **r.task, test=test,
+        teacher=calculators.identity(recipe.teacher, recipe.folder), frames=new, pool=r.pool.frames,
+        members=voted.members, backend=voted.backend, **r.task, test=test,
     )  # fmt: skip
 
 

@@ -70,35 +70,42 @@ def committee(
 
 
 def ask(
-    ctx: Context, settings: Asking, *, calculator: Any, teacher: Any, frames: Path, members: Path, backend: str,
-    train: Path, valid: Path, test: Path,
+    ctx: Context, settings: Asking, *, calculator: Any, teacher: Any, frames: Path, pool: Path, members: Path,
+    backend: str, train: Path, valid: Path, test: Path,
 ) -> dict[str, Any]:  # fmt: skip
-    """Label the frames that teach most with the reference method; they join the training set.
+    """Label the frames that teach most with the reference method; they leave where they were for the training set.
 
+    frames: new ones, not labelled yet. pool: those with pseudo-labels.
     A near duplicate of a training, validation or test frame is never asked for.
     """
-    walked = fr.read_frames(frames)
+    new, old = fr.read_frames(frames), fr.read_frames(pool)
+    eligible = {"new": new, "pool": old, "both": [*new, *old]}[settings.among]
     known = leakage.Known([*fr.read_frames(valid), *fr.read_frames(test), *fr.read_frames(train)])
     joint = CommitteePotential.load(members, backend, ctx.device)
-    spread = np.array([frame_spread(opinion) for opinion in joint.opinions(walked)])
-    new = [i for i, frame in enumerate(walked) if known.twin_of(frame) is None]
-    unsure = sorted(new, key=lambda i: -spread[i])
+    spread = np.array([frame_spread(opinion) for opinion in joint.opinions(eligible)])
+    unsure = sorted((i for i, frame in enumerate(eligible) if known.twin_of(frame) is None), key=lambda i: -spread[i])
     if settings.choice == "power":
         unsure = powered(unsure, spread, ctx.seed)
-    candidates = _sane(ctx, settings, teacher, walked, unsure)
-    picked = candidates[: settings.budget]
-    if settings.choice == "diverse" and candidates:
+    picked = _sane(ctx, settings, teacher, eligible, unsure)
+    if settings.choice == "diverse" and picked:
         engine = registry.backend(backend)
-        features = engine.descriptors(engine.load(members / "0"), [walked[i] for i in candidates], ctx.device)
-        picked = [candidates[i] for i in diverse(features, settings.budget, 0.0)[0]]
+        features = engine.descriptors(engine.load(members / "0"), [eligible[i] for i in picked], ctx.device)
+        picked = [picked[i] for i in diverse(features, settings.budget, 0.0)[0]]
+    chosen = [eligible[i] for i in picked]
     source = f"reference:{calculators.describe(calculator)}"
-    labelled = _label_each(ctx, [walked[i] for i in picked], calculator, source)
+    labelled = _label_each(ctx, chosen, calculator, source)
     fr.write_frames(ctx.folder / "train.extxyz", [*fr.read_frames(train), *labelled])
-    fr.write_frames(ctx.folder / "rest.extxyz", [frame for i, frame in enumerate(walked) if i not in picked])
-    ctx.note(f"{len(labelled)} of {len(picked)} frames labelled by {source} join the training set")
+    taken = {id(frame) for frame in chosen}
+    for name, some in (("rest", new), ("pool", old)):
+        fr.write_frames(ctx.folder / f"{name}.extxyz", [frame for frame in some if id(frame) not in taken])
+    n_old = sum(id(frame) in taken for frame in old)
+    ctx.note(
+        f"{len(labelled)} of {len(picked)} frames labelled by {source} join the training set; {n_old} were in the pool"
+    )
     return {
         "train": ctx.folder / "train.extxyz",
         "rest": ctx.folder / "rest.extxyz",
+        "pool": ctx.folder / "pool.extxyz",
         "n_labelled": len(labelled),
         "mean_spread_asked_meV_per_A": float(spread[picked].mean() * 1e3) if picked else 0.0,
         "mean_spread_meV_per_A": float(spread.mean() * 1e3) if len(spread) else 0.0,
