@@ -14,13 +14,14 @@ from click.testing import CliRunner
 from conftest import cell, label, write_recipe
 
 from ipip_ext import frames as fr
-from ipip_ext import load_calculator
+from ipip_ext import load_calculator, workspace
 from ipip_ext.cli import main
 from ipip_ext.committee import CommitteePotential, Opinion, calibrate, frame_spread
 from ipip_ext.errors import ModelFileError
+from ipip_ext.events import EventBus
 from ipip_ext.potential import Prediction
 from ipip_ext.recipe import Asking
-from ipip_ext.stages.committee import _sane, powered
+from ipip_ext.stages.committee import _sane, ask, powered
 from ipip_ext.stages.train import _weighted
 
 REFERENCE = {"python": "ase.calculators.emt:EMT", "kwargs": {"asap_cutoff": True}}
@@ -110,9 +111,9 @@ def test_the_reference_is_asked_where_the_committee_is_least_sure(run):
     before, after = (fr.read_frames(run / name) for name in ("prepare/train.extxyz", "iter-00/ask/train.extxyz"))
     asked = after[len(before) :]
     assert len(asked) == 3
-    walked = fr.read_frames(run / "iter-00/select/frames.extxyz")
-    spread = {f.info[fr.ID]: frame_spread(o) for f, o in
-              zip(walked, committee_of(run, "iter-00").opinions(walked), strict=True)}  # fmt: skip
+    new, old = (fr.read_frames(run / name) for name in ("iter-00/select/frames.extxyz", "explore/frames.extxyz"))
+    opinions = committee_of(run, "iter-00").opinions([*new, *old])
+    spread = {f.info[fr.ID]: frame_spread(o) for f, o in zip([*new, *old], opinions, strict=True)}
     least_sure = sorted(spread, key=spread.__getitem__)[-6:]
     assert {frame.info[fr.ID] for frame in asked} <= set(least_sure)
     for frame in asked:
@@ -120,8 +121,31 @@ def test_the_reference_is_asked_where_the_committee_is_least_sure(run):
         atoms.calc = EMT(asap_cutoff=True)
         assert np.allclose(frame.arrays[fr.FORCES], atoms.get_forces(), atol=1e-6)
         assert frame.info[fr.SOURCE] == "reference:python:EMT"
-    rest = {frame.info[fr.ID] for frame in fr.read_frames(run / "iter-00/ask/rest.extxyz")}
-    assert rest == set(spread) - {frame.info[fr.ID] for frame in asked}
+    left = [fr.read_frames(run / f"iter-00/ask/{name}.extxyz") for name in ("rest", "pool")]
+    for before, after in zip((new, old), left, strict=True):
+        ids = {frame.info[fr.ID] for frame in asked}
+        assert [f.info[fr.ID] for f in after] == [f.info[fr.ID] for f in before if f.info[fr.ID] not in ids]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("among", "place"), [("new", "iter-00/select/frames.extxyz"), ("pool", "explore/frames.extxyz")]
+)
+def test_the_reference_is_asked_among_the_frames_named(run, tmp_path, among, place):
+    ctx = workspace.Context(tmp_path, "iter-00/ask", 0, "cpu", EventBus([]))
+    found = ask(
+        ctx, Asking(budget=3, among=among, choice="power"), calculator=REFERENCE, teacher=REFERENCE,
+        frames=run / "iter-00/select/frames.extxyz", pool=run / "explore/frames.extxyz",
+        members=run / "iter-00/committee/members", backend="mace", train=run / "prepare/train.extxyz",
+        valid=run / "prepare/valid.extxyz", test=run / "prepare/test.extxyz",
+    )  # fmt: skip
+    asked = fr.read_frames(found["train"])[-3:]
+    before = {frame.info[fr.ID]: frame for frame in fr.read_frames(run / place)}
+    assert len({frame.info[fr.ID] for frame in asked}) == 3
+    for frame in asked:
+        assert np.allclose(frame.positions, before.pop(frame.info[fr.ID]).positions)
+        assert np.allclose(frame.arrays[fr.FORCES], calculate(frame), atol=1e-6)
+    assert {f.info[fr.ID] for f in fr.read_frames(found["rest" if among == "new" else "pool"])} == before.keys()
 
 
 def test_power_draws_in_proportion_to_the_spread():

@@ -96,11 +96,12 @@ def ask(
     labelled = _label_each(ctx, chosen, calculator, source)
     fr.write_frames(ctx.folder / "train.extxyz", [*fr.read_frames(train), *labelled])
     taken = {id(frame) for frame in chosen}
-    for name, some in (("rest", new), ("pool", old)):
-        fr.write_frames(ctx.folder / f"{name}.extxyz", [frame for frame in some if id(frame) not in taken])
-    n_old = sum(id(frame) in taken for frame in old)
+    rest, kept = ([frame for frame in some if id(frame) not in taken] for some in (new, old))
+    fr.write_frames(ctx.folder / "rest.extxyz", rest)
+    fr.write_frames(ctx.folder / "pool.extxyz", kept)
     ctx.note(
-        f"{len(labelled)} of {len(picked)} frames labelled by {source} join the training set; {n_old} were in the pool"
+        f"{len(labelled)} of {len(picked)} frames labelled by {source} join the training set,"
+        f" {len(old) - len(kept)} of them from the pool"
     )
     return {
         "train": ctx.folder / "train.extxyz",
