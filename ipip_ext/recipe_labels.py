@@ -103,10 +103,11 @@ class Asking(Section):
     """Frames to choose from: `new` ones of the student's MD, those of the `pool`, whose pseudo-labels give way, or
     `both`."""
 
-    choice: Literal["diverse", "power"] = "diverse"
-    """`diverse`: the most diverse (farthest points) of the `candidates_per_label` times `budget` frames the committee
-    is least sure of. `power`: drawn at random with chances in proportion to the committee's spread
-    (arXiv:2106.12059), which leans less to outliers."""
+    choice: Literal["power", "diverse"] = "power"
+    """`power`: drawn at random with chances in proportion to the committee's spread (arXiv:2106.12059), which spreads
+    labels over all that will be met. `diverse`: the most diverse (farthest points) of the `candidates_per_label` times
+    `budget` frames the committee is least sure of, which leans to outliers: with few labels they taught less
+    (docs/results.md)."""
 
     candidates_per_label: PositiveInt = 5
     """Candidates for each label of `choice: diverse`."""

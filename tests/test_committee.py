@@ -80,7 +80,7 @@ def run(tmp_path_factory, alloy_data) -> Path:
     folder = tmp_path_factory.mktemp("committee")
     write_recipe(
         folder, alloy_data, tracking__enabled=False, label__policy="cross",
-        label__reference={"calculator": REFERENCE, "budget": 3, "candidates_per_label": 2},
+        label__reference={"calculator": REFERENCE, "budget": 3, "choice": "diverse", "candidates_per_label": 2},
         committee={"size": 3, "export": True}, baselines=[{"kind": "teacher"}],
     )  # fmt: skip
     with contextlib.chdir(folder):

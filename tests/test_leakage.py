@@ -177,9 +177,9 @@ def test_no_reference_label_is_bought_for_one(task, tmp_path):
         shutil.copytree(model, tmp_path / "members" / str(index))
     held = [fr.read_frames(work.root / f"prepare/{split}.extxyz")[0] for split in ("valid", "test", "train")]
     walked = [label(jittered(frame, 0.004), frame_id=f"near-{i}") for i, frame in enumerate(held)]
-    fr.write_frames(
-        tmp_path / "walked.extxyz", [*walked, *(label(cell(300 + i), frame_id=f"new-{i}") for i in range(3))]
-    )
+    unlike = [label(cell(300 + i), frame_id=f"new-{i}") for i in range(4)]
+    fr.write_frames(tmp_path / "walked.extxyz", [*walked[:2], *unlike[:2]])
+    fr.write_frames(tmp_path / "pool.extxyz", [*walked[2:], *unlike[2:]])
     asking = load_recipe(
         write_recipe(tmp_path, Path(recipe.data.train).parent,
                      label__reference={"calculator": {"python": "ase.calculators.emt:EMT"}, "budget": 6,
@@ -188,12 +188,13 @@ def test_no_reference_label_is_bought_for_one(task, tmp_path):
     emt = {"python": "ase.calculators.emt:EMT"}
     done = work.do(
         ask, asking, at="a", calculator=emt, teacher=emt, frames=tmp_path / "walked.extxyz",
-        members=tmp_path / "members", backend="mace", train=data.train, valid=data.valid, test=data.test,
+        pool=tmp_path / "pool.extxyz", members=tmp_path / "members", backend="mace", train=data.train,
+        valid=data.valid, test=data.test,
     )  # fmt: skip
     asked = {frame.info[fr.ID] for frame in fr.read_frames(done.train)} & {
-        f"{k}-{i}" for k in ("near", "new") for i in range(3)
+        f"{k}-{i}" for k in ("near", "new") for i in range(4)
     }
-    assert asked == {"new-0", "new-1", "new-2"}
+    assert asked == {f"new-{i}" for i in range(4)}
 
 
 @pytest.mark.parametrize("split", ["valid", "test"])
