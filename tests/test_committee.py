@@ -148,6 +148,22 @@ def test_the_reference_is_asked_among_the_frames_named(run, tmp_path, among, pla
     assert {f.info[fr.ID] for f in fr.read_frames(found["rest" if among == "new" else "pool"])} == before.keys()
 
 
+@pytest.mark.slow
+def test_a_pool_remains_however_many_labels_may_be_bought(run, tmp_path):
+    ctx = workspace.Context(tmp_path, "iter-00/ask", 0, "cpu", EventBus([]))
+    few = fr.read_frames(run / "explore/frames.extxyz")[:7]
+    fr.write_frames(tmp_path / "few.extxyz", few)
+    fr.write_frames(tmp_path / "none.extxyz", [])
+    found = ask(
+        ctx, Asking(budget=100, max_teacher_force_eV_per_A=None), calculator=REFERENCE, teacher=REFERENCE,
+        frames=tmp_path / "none.extxyz", pool=tmp_path / "few.extxyz", members=run / "iter-00/committee/members",
+        backend="mace", train=run / "prepare/train.extxyz", valid=run / "prepare/valid.extxyz",
+        test=run / "prepare/test.extxyz",
+    )  # fmt: skip
+    assert found["n_labelled"] == 3
+    assert len(fr.read_frames(found["pool"])) == 4
+
+
 def test_power_draws_in_proportion_to_the_spread():
     spread = np.array([0.0, 1.0, 2.0, 6.0])
     first = [powered([3, 2, 1, 0], spread, seed)[0] for seed in range(3000)]

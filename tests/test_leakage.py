@@ -178,8 +178,8 @@ def test_no_reference_label_is_bought_for_one(task, tmp_path):
     held = [fr.read_frames(work.root / f"prepare/{split}.extxyz")[0] for split in ("valid", "test", "train")]
     walked = [label(jittered(frame, 0.004), frame_id=f"near-{i}") for i, frame in enumerate(held)]
     unlike = [label(cell(300 + i), frame_id=f"new-{i}") for i in range(4)]
-    fr.write_frames(tmp_path / "walked.extxyz", [*walked[:2], *unlike[:2]])
-    fr.write_frames(tmp_path / "pool.extxyz", [*walked[2:], *unlike[2:]])
+    fr.write_frames(tmp_path / "walked.extxyz", [*walked, *unlike[:2]])
+    fr.write_frames(tmp_path / "pool.extxyz", [*walked, *unlike[2:]])
     asking = load_recipe(
         write_recipe(tmp_path, Path(recipe.data.train).parent,
                      label__reference={"calculator": {"python": "ase.calculators.emt:EMT"}, "budget": 6,

@@ -91,6 +91,7 @@ def ask(
         engine = registry.backend(backend)
         features = engine.descriptors(engine.load(members / "0"), [eligible[i] for i in picked], ctx.device)
         picked = [picked[i] for i in diverse(features, settings.budget, 0.0)[0]]
+    picked = picked[: (len(new) + len(old)) // 2]  # a pool must remain
     chosen = [eligible[i] for i in picked]
     source = f"reference:{calculators.describe(calculator)}"
     labelled = _label_each(ctx, chosen, calculator, source)
@@ -100,7 +101,7 @@ def ask(
     fr.write_frames(ctx.folder / "rest.extxyz", rest)
     fr.write_frames(ctx.folder / "pool.extxyz", kept)
     ctx.note(
-        f"{len(labelled)} of {len(picked)} frames labelled by {source} join the training set,"
+        f"{len(labelled)} of {len(chosen)} frames labelled by {source} join the training set,"
         f" {len(old) - len(kept)} of them from the pool"
     )
     return {
