@@ -98,7 +98,8 @@ def iterate(
             select, recipe.select, at=at, **now, frames=walked.frames, old=pool.frames, trusted=[starts, task["train"]]
         ).frames  # fmt: skip
         voted = vote(recipe, work, rounds[-1]) if recipe.needs_committee else None
-        old, correction = pool.frames, rounds[0].pool.correction if recipe.corrects else None
+        old = pool.frames
+        correction = rounds[0].pool.correction if recipe.corrects else None
         if recipe.label.reference is not None and voted is not None:
             asked = ask_reference(recipe, work, rounds[-1], voted, new, data.test)
             task, new, old = {**task, "train": asked.train}, asked.rest, asked.pool
