@@ -57,7 +57,7 @@ class ChgnetPotential:
 
     def compute(self, frames: Sequence[Atoms], *, stress: bool = False) -> list[Prediction]:
         """Return energies and forces; stress costs half again. Raises FrameFailed for a frame without a graph."""
-        graphs = [self._graph(index, atoms, stress) for index, atoms in enumerate(frames)]
+        graphs = [self.graph(index, atoms, stress) for index, atoms in enumerate(frames)]
         task = "efs" if stress else "ef"
         results: list[Prediction] = []
         for chunk in cut(graphs, lambda graph: len(graph.atomic_number), self.max_atoms):
@@ -71,7 +71,8 @@ class ChgnetPotential:
         with contextlib.redirect_stdout(io.StringIO()):
             return CHGNetCalculator(self.model, use_device=self.device, on_isolated_atoms="ignore")
 
-    def _graph(self, index: int, atoms: Atoms, stress: bool) -> Any:
+    def graph(self, index: int, atoms: Atoms, stress: bool) -> Any:
+        """Return CHGNet's graph of frame `index`. Raises FrameFailed where that, or the stress asked for, can't be."""
         if stress and not atoms.pbc.all():
             raise FrameFailed(index, "stress needs pbc in all three directions")
         try:

@@ -95,13 +95,13 @@ def init(path: Path) -> None:
 @_with_recipe
 def check(recipe: Any) -> None:
     """Validate RECIPE and its data without running, and print the plan and a rough cost."""
-    from ipip_ext import preflight
+    from ipip_ext import planning, preflight
     from ipip_ext.console import duration
     from ipip_ext.runner import on_this_machine
 
     recipe = on_this_machine(recipe)
     data, teacher = preflight.check(recipe)
-    plan = preflight.plan(recipe, data, teacher)
+    plan = planning.plan(recipe, data, teacher)
     click.echo("\n".join(plan.lines))
     click.echo(f"\nrough cost on this machine ({recipe.device}):")
     for part, seconds in plan.seconds.items():

@@ -14,6 +14,7 @@ from ipip_ext import frames as fr
 from ipip_ext.about import about
 from ipip_ext.property_curves import agreement
 from ipip_ext.recipe import (
+    AdaptedBaseline,
     CalculatorBaseline,
     Conventional,
     Distilled,
@@ -74,11 +75,12 @@ class Contender:
 
 def run_baselines(
     recipe: Recipe, work: Workspace, rounds: Sequence[Round], no_forget: Callable[[str], Sequence[Round]], *,
-    e0s_eV: Mapping[str, float], exam: Mapping[str, Any],
+    teacher: Mapping[str, Any], e0s_eV: Mapping[str, float], exam: Mapping[str, Any],
 ) -> dict[str, Contender]:  # fmt: skip
     """Train and evaluate every baseline of the recipe; return them by name.
 
     rounds: the iterations of the run. no_forget: runs them without forgetting, in folders that begin with its argument.
+    teacher: the one of the first iteration.
     """
     task = rounds[-1].task
     found: dict[str, Contender] = {}
@@ -102,6 +104,8 @@ def run_baselines(
             case TeacherBaseline():
                 name = f"teacher ({calculators.describe(recipe.teacher)})"
                 model, align = _calculator(recipe, recipe.teacher), task["train"]
+            case AdaptedBaseline():
+                model = {"calculator": teacher["teacher"]}
             case CalculatorBaseline():
                 model, align = _calculator(recipe, baseline.calculator), task["train"]
             case Conventional():

@@ -10,10 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ipip_ext import calculators
 from ipip_ext.comparison import Contender, compare, run_baselines
 from ipip_ext.recipe import Recipe
-from ipip_ext.rounds import Round, ask_reference, best_of, opinion_of, still_pays, vote
+from ipip_ext.rounds import Round, ask_reference, best_of, mended_teacher, opinion_of, still_pays, vote
 from ipip_ext.stages.correct import correct
 from ipip_ext.stages.evaluate import evaluate
 from ipip_ext.stages.explore import explore, sample
@@ -25,8 +24,8 @@ from ipip_ext.stages.train import finetune, pretrain
 from ipip_ext.workspace import Done, Workspace
 
 STAGES = (
-    "prepare", "explore", "correct", "pretrain", "finetune", "evaluate", "sample", "select", "committee", "ask",
-    "label", "forget", "model", "scratch", "tune_foundation", "tune_natively", "stability", "properties",
+    "prepare", "adapt", "explore", "correct", "pretrain", "finetune", "evaluate", "sample", "select", "committee",
+    "ask", "label", "forget", "model", "scratch", "tune_foundation", "tune_natively", "stability", "properties",
     "trajectory_properties", "calibration", "speed", "report",
 )  # fmt: skip
 """Every stage, in the order in which a run first meets them."""
@@ -35,15 +34,15 @@ STAGES = (
 def run(recipe: Recipe, work: Workspace) -> Done:
     """Run every iteration of `recipe`, reusing whatever `work` already holds; return the report."""
     backend: dict[str, Any] = {"backend": recipe.backend}
-    teacher: dict[str, Any] = {"teacher": calculators.identity(recipe.teacher, recipe.folder)}
 
     data = prepare_data(recipe, work)
+    task = {"train": data.train, "valid": data.valid}
+    teacher = mended_teacher(recipe, work, task)
     ood = recipe.data.ood and recipe.data.ood.model_dump()
     exam = {"test": data.test, "ood": ood, "batch_size": recipe.evaluate.batch_size}
     pool = work.do(explore, recipe.explore, **teacher, starts=data.starts)
     pool = work.do(correct, recipe.correct, **teacher, train=data.train, pool=pool.frames) if recipe.corrects else pool
-    task = {"train": data.train, "valid": data.valid}
-    rounds, voted = iterate(recipe, work, data, exam, task=task, pool=pool)
+    rounds, voted = iterate(recipe, work, data, exam, task=task, pool=pool, teacher=teacher)
 
     best = best_of(rounds)
     shown = vote(recipe, work, rounds[best]) if recipe.committee.export else None
@@ -60,26 +59,27 @@ def run(recipe: Recipe, work: Workspace) -> Done:
     def no_forget(scope: str) -> list[Round]:
         first, second = rounds[:2]  # weights aside, what the second began with was made before any forgetting
         return iterate(
-            recipe, work, data, exam, task=second.task, pool=second.pool, model=first.tuned.model, rounds=[first],
-            forgets=False, scope=scope,
+            recipe, work, data, exam, task=second.task, pool=second.pool, teacher=teacher, model=first.tuned.model,
+            rounds=[first], forgets=False, scope=scope,
         )[0]  # fmt: skip
 
-    baselines = run_baselines(recipe, work, rounds, no_forget, e0s_eV=data.e0s_eV, exam=exam)
+    baselines = run_baselines(recipe, work, rounds, no_forget, teacher=teacher, e0s_eV=data.e0s_eV, exam=exam)
     contenders = {"ipip": ipip, **baselines, **iterations}
     return compare(recipe, work, contenders, data.starts, exam=exam, committee=shown or voted)
 
 
 def iterate(
     recipe: Recipe, work: Workspace, data: Done, exam: Mapping[str, Any], *, task: Mapping[str, Any], pool: Done,
-    model: Path | None = None, rounds: Sequence[Round] = (), forgets: bool = True, scope: str = "",
+    teacher: Mapping[str, Any], model: Path | None = None, rounds: Sequence[Round] = (), forgets: bool = True,
+    scope: str = "",
 ) -> tuple[list[Round], Done | None]:  # fmt: skip
     """Run the iterations after `rounds`; return all, and the last committee that had a say.
 
-    task, pool, model: what the next one begins with; no model: a new student. scope: start of its folder's name.
+    task, pool, teacher, model: what the next one begins with; no model: a new student. scope: start of the names of
+    its folders.
     """
     backend: dict[str, Any] = {"backend": recipe.backend}
     student: dict[str, Any] = {"student": recipe.student}
-    teacher: dict[str, Any] = {"teacher": calculators.identity(recipe.teacher, recipe.folder)}
     starts, zeros = _starts(recipe, data), recipe.zeros_of_pretraining(data.e0s_eV)
     rounds, voted = list(rounds), None
     for i in range(len(rounds), recipe.iterations):
@@ -103,6 +103,7 @@ def iterate(
         if recipe.label.reference is not None and voted is not None:
             asked = ask_reference(recipe, work, rounds[-1], voted, new, data.test)
             task, new, old = {**task, "train": asked.train}, asked.rest, asked.pool
+            teacher = mended_teacher(recipe, work, task, at)
             if recipe.corrects:
                 correction = work.do(correct, recipe.correct, at=at, **teacher, train=asked.train, pool=None).correction
         pool = work.do(

@@ -23,6 +23,7 @@ from pydantic import (
 
 from ipip_ext.backends import registry
 from ipip_ext.recipe_baselines import (
+    AdaptedBaseline,
     Baseline,
     CalculatorBaseline,
     Conventional,
@@ -34,14 +35,15 @@ from ipip_ext.recipe_baselines import (
 )
 from ipip_ext.recipe_evaluate import Evaluate, Properties, Stability
 from ipip_ext.recipe_labels import Asking, Committee, Correction, Label, Reference, Select
-from ipip_ext.recipe_training import Finetune, Fit, Forget, Pretrain, Share
+from ipip_ext.recipe_training import Adapt, Finetune, Fit, Forget, Pretrain, Share
 from ipip_ext.recipe_walk import Explore, Guard
 from ipip_ext.schema import Section
 
 __all__ = [
-    "Asking", "Baseline", "CalculatorBaseline", "Committee", "Conventional", "Correction", "Data", "Distilled",
-    "Evaluate", "Explore", "Finetune", "Finetuned", "Fit", "Forget", "Guard", "Label", "NoForget", "Ood", "Pretrain",
-    "Properties", "Recipe", "Reference", "Scratch", "Section", "Select", "Stability", "TeacherBaseline", "Tracking",
+    "Adapt", "AdaptedBaseline", "Asking", "Baseline", "CalculatorBaseline", "Committee", "Conventional",
+    "Correction", "Data", "Distilled", "Evaluate", "Explore", "Finetune", "Finetuned", "Fit", "Forget", "Guard",
+    "Label", "NoForget", "Ood", "Pretrain", "Properties", "Recipe", "Reference", "Scratch", "Section", "Select",
+    "Stability", "TeacherBaseline", "Tracking",
 ]  # fmt: skip
 
 
@@ -164,6 +166,11 @@ class Recipe(Section):
     student: SerializeAsAny[Section] = Field(default_factory=registry.config_class("mace"), validate_default=True)
     """The small model; its keys depend on `backend`."""
 
+    adapt: Adapt | None = None
+    """Fine-tune the teacher, chgnet or {mace: ...}, on the training frames first: then it is this one that explores and
+    labels, and no correction is fitted. Once more where `label.reference` has added training frames. It costs a
+    training of the teacher, and beats every correction (docs/results.md). null: the teacher as it comes."""
+
     explore: Explore
     """MD by the teacher."""
 
@@ -222,7 +229,7 @@ class Recipe(Section):
     @property
     def corrects(self) -> bool:
         """Whether the teacher's labels are corrected."""
-        return self.correct.form != "none"
+        return self.correct.form != "none" and self.adapt is None
 
     def zeros_of_pretraining(self, e0s_eV: Mapping[str, float]) -> Mapping[str, float]:
         """Return the energy zeros of a student before it meets the task's energies.
@@ -238,6 +245,19 @@ class Recipe(Section):
     def backend(self) -> str:
         """Name of the student's backend."""
         return str(self.student.backend)  # type: ignore[attr-defined]
+
+    @model_validator(mode="after")
+    def _mended_once(self) -> Recipe:
+        if self.adapt is not None and self.correct.form not in ("none", "auto"):
+            raise ValueError(
+                f"adapt and correct.form {self.correct.form} would both mend the teacher on the same frames; leave one"
+                " of them out"
+            )
+        if self.adapt is None and any(baseline.kind == "adapted" for baseline in self.baselines):
+            raise ValueError(
+                "the baseline adapted is the teacher that adapt has fine-tuned; add adapt, such as adapt: {}"
+            )
+        return self
 
     @field_validator("student", mode="before")
     @classmethod

@@ -36,6 +36,12 @@ class TeacherBaseline(_OneOfAKind):
     kind: Literal["teacher"] = "teacher"
 
 
+class AdaptedBaseline(_OneOfAKind):
+    """The teacher that `adapt` has fine-tuned: what the student is a small copy of. Costs no training."""
+
+    kind: Literal["adapted"] = "adapted"
+
+
 _BaselineName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
@@ -168,6 +174,6 @@ class NoForget(_OneOfAKind):
 
 
 Baseline = Annotated[
-    Scratch | TeacherBaseline | CalculatorBaseline | Conventional | Finetuned | Distilled | NoForget,
+    Scratch | TeacherBaseline | AdaptedBaseline | CalculatorBaseline | Conventional | Finetuned | Distilled | NoForget,
     Field(discriminator="kind"),
 ]

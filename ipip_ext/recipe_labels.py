@@ -54,7 +54,7 @@ class Correction(Section):
     element, which are then those of no energy (energies stay); `pair`: `scale` and a pair potential for each pair of
     elements; `angular`: `pair` and a three-body potential that is blind to the elements, so that it holds for
     compositions not trained on; `auto`: the one with the smallest cross-validated force error, where a richer form
-    must win by more than 1 %."""
+    must win by more than 1 %, and none where `adapt` has fine-tuned the teacher."""
 
     group_keys: tuple[str, ...] = ()
     """`info` keys that make the groups which cross-validation leaves out, one at a time. []: compositions, which

@@ -125,6 +125,19 @@ class Fit(Section):
         return max(self.epochs, -(-self.min_steps // max(1, steps_per_epoch)))
 
 
+class Adapt(Fit):
+    """Fine-tuning of the teacher on the training frames, before it explores and labels."""
+
+    epochs: PositiveInt = 30
+    """Most passes over the training frames."""
+    lr: PositiveFloat = 0.003
+    """Peak learning rate (AdamW with amsgrad)."""
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = 0.99
+    """Decay of the moving average of the weights, which is what is validated and kept; null switches it off."""
+    energy_weight: NonNegativeFloat = 0.0
+    """0 by default: it is its forces that teach. Its energy zeros move to the task's all the same."""
+
+
 class Pretrain(Fit):
     """Training on the pseudo-labelled pool, forces first."""
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from ipip_ext import calculators
 from ipip_ext.recipe import Recipe
+from ipip_ext.stages.adapt import adapt
 from ipip_ext.stages.committee import ask, committee
 from ipip_ext.workspace import Done, Workspace
 
@@ -23,6 +24,15 @@ class Round:
     scores: Done
     task: Mapping[str, Any]
     pool: Done
+
+
+def mended_teacher(recipe: Recipe, work: Workspace, task: Mapping[str, Any], at: str = "") -> dict[str, Any]:
+    """Return the teacher as stages take it, fine-tuned on `task` in `at` where the recipe wants that."""
+    given = {"teacher": calculators.identity(recipe.teacher, recipe.folder)}
+    if recipe.adapt is None:
+        return given
+    adapted = work.do(adapt, recipe.adapt, at=at, **given, **task)
+    return {"teacher": calculators.identity({adapted.kind: str(adapted.file.resolve())})}
 
 
 def vote(recipe: Recipe, work: Workspace, r: Round) -> Done:

@@ -25,9 +25,9 @@ Check = Callable[[Recipe], object]
 RECIPE, EVENTS, LOG, TABLE = "recipe.yaml", "events.jsonl", "log.txt", "compare.csv"
 
 _FIRST_STAGE = {
-    "name": "prepare", "seed": "prepare", "data": "prepare", "teacher": "explore", "explore": "explore",
-    "correct": "pretrain", "student": "pretrain", "pretrain": "pretrain", "finetune": "finetune", "sample": "sample",
-    "select": "select", "label": "label", "forget": "forget",
+    "name": "prepare", "seed": "prepare", "data": "prepare", "teacher": "explore", "adapt": "explore",
+    "explore": "explore", "correct": "pretrain", "student": "pretrain", "pretrain": "pretrain", "finetune": "finetune",
+    "sample": "sample", "select": "select", "label": "label", "forget": "forget",
 }  # fmt: skip
 """The stage from which a change of a section matters; sections not named here may change freely,
 because the stages they touch compare their own parameters."""

@@ -79,7 +79,7 @@ def test_a_run_whose_device_is_lost_goes_on_where_it_was(tmp_path, alloy_data, m
 def test_a_training_whose_device_is_lost_keeps_its_checkpoint(tmp_path, monkeypatch):
     from ipip_ext import frames as fr
     from ipip_ext.backends.mace.config import MaceConfig
-    from ipip_ext.backends.mace.fit import Trainer
+    from ipip_ext.backends.training import Trainer
 
     fr.write_frames(tmp_path / "train.extxyz", [alloy(seed) for seed in range(4)])
     small = MaceConfig(hidden_irreps="4x0e", max_ell=1, r_max_A=4.0, radial_MLP=(8,), MLP_irreps="4x0e", num_bessel=4)

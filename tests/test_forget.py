@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import cell, label, write_recipe
 
-from ipip_ext import ablate, loop, preflight
+from ipip_ext import ablate, loop, planning, preflight
 from ipip_ext.backends import registry
 from ipip_ext.errors import RecipeError
 from ipip_ext.events import Event, EventBus
@@ -169,7 +169,7 @@ def test_training_some_groups_alone_is_fine(tmp_path, alloy_data):
 )
 def test_the_plan_says_what_is_forgotten(tmp_path, alloy_data, forgets, words):
     recipe = load_recipe(write_recipe(tmp_path, alloy_data, iterations=5, forget=forgets))
-    assert any(words in line for line in preflight.plan(recipe, *preflight.check(recipe)).lines)
+    assert any(words in line for line in planning.plan(recipe, *preflight.check(recipe)).lines)
 
 
 # ---------------------------------------------------------------- ablations

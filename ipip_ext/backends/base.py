@@ -112,23 +112,8 @@ class Backend(ABC):
         """Return the names of the parameters in each group of `group_names`."""
 
     def lr_factors(self, model: Model, settings: Fit) -> dict[str, float]:
-        """Return the factor on the learning rate of every parameter, by name; 0 where it is frozen.
-
-        Of the groups that hold a parameter and are named in `settings`, the smallest counts.
-        Raises RecipeError for an unknown group, and if nothing is left to train.
-        """
-        wanted = {**settings.lr_factors, **dict.fromkeys(settings.freeze, 0.0)}
-        for group in wanted:
-            if group not in self.group_names:
-                key = "freeze" if group in settings.freeze else "lr_factors"
-                raise RecipeError(f"{key}: {group} is unknown.{did_you_mean(group, self.group_names)}")
-        held = self.groups(model)
-        factors = dict.fromkeys(held["all"], 1.0)
-        for group in sorted(wanted, key=lambda group: (-len(held[group]), self.group_names.index(group))):
-            factors |= dict.fromkeys(held[group], wanted[group])
-        if not any(factors.values()):
-            raise RecipeError("freeze: nothing is left to train; take a group out, or give one a factor above 0.")
-        return factors
+        """Return what `lr_factors` does, of this model's groups."""
+        return lr_factors(self.groups(model), settings)
 
     @abstractmethod
     def parameters(self, model: Model) -> dict[str, NDArray[Any]]:
@@ -147,8 +132,8 @@ class Backend(ABC):
         """Read what `save` wrote. Raises ModelFileError if it is missing or broken."""
 
     @abstractmethod
-    def export(self, model: Model, folder: Path) -> None:
-        """Write `model` into `folder` as `save` does, and in the backend's native format."""
+    def export(self, model: Model, folder: Path) -> Path:
+        """Write `model` into `folder` as `save` does, and in the backend's native format; return that file."""
 
     @abstractmethod
     def foundation(self, name_or_file: str, device: str) -> Potential:
@@ -172,3 +157,23 @@ class Backend(ABC):
         log: file to which the program's own words are appended. Raises StageFailed, with its last words, if it fails.
         """
         raise CalculatorError(f"{self.name}: knows no method {tuning['method']}; take naive.")
+
+
+def lr_factors(groups: Mapping[str, Sequence[str]], settings: Fit) -> dict[str, float]:
+    """Return the factor on the learning rate of every parameter, by name; 0 where it is frozen.
+
+    groups: names of the parameters in each group, among them `all`. Of the groups that hold a parameter and are named
+    in `settings`, the smallest counts, and of equal ones the later.
+    Raises RecipeError for an unknown group, and if nothing is left to train.
+    """
+    wanted, order = {**settings.lr_factors, **dict.fromkeys(settings.freeze, 0.0)}, list(groups)
+    for group in wanted:
+        if group not in groups:
+            key = "freeze" if group in settings.freeze else "lr_factors"
+            raise RecipeError(f"{key}: {group} is unknown.{did_you_mean(group, groups)}")
+    factors = dict.fromkeys(groups["all"], 1.0)
+    for group in sorted(wanted, key=lambda group: (-len(groups[group]), order.index(group))):
+        factors |= dict.fromkeys(groups[group], wanted[group])
+    if not any(factors.values()):
+        raise RecipeError("freeze: nothing is left to train; take a group out, or give one a factor above 0.")
+    return factors

@@ -20,8 +20,9 @@ from ipip_ext import known_models
 from ipip_ext.backends.base import FitData, FitHooks
 from ipip_ext.backends.mace.backend import MaceBackend
 from ipip_ext.backends.mace.config import MaceConfig
-from ipip_ext.backends.mace.fit import Trainer
+from ipip_ext.backends.mace.network import MaceNetwork
 from ipip_ext.backends.testing import E0S_EV, BackendConformance, alloy
+from ipip_ext.backends.training import Trainer
 from ipip_ext.errors import CalculatorError, DataError, Diverged, ModelFileError, RecipeError, StageFailed
 from ipip_ext.recipe import Fit
 
@@ -76,7 +77,8 @@ def test_frozen_parameters_are_in_nothing_that_trains(tmp_path, schedule):
     )  # fmt: skip
     factors, lrs = backend.lr_factors(model, settings), []
     trainer = Trainer(
-        model, FitData(frames[:3], frames[3:]), settings, lr_factors=factors, seed=1, folder=tmp_path, device="cpu",
+        MaceNetwork(model, "cpu"), FitData(frames[:3], frames[3:]), settings, lr_factors=factors, seed=1,
+        folder=tmp_path, device="cpu",
         hooks=FitHooks(metric=lambda name, value, _step: lrs.append(value) if name == "lr" else None),
     )  # fmt: skip
     result = trainer.run()
@@ -98,7 +100,8 @@ def trainer_of(folder, notes=(), **changes):
     data = FitData(frames[:6], frames[6:], replay=frames[:3], replay_fraction=0.3, replay_weight=0.5)
     model = backend.build(TINY, E0S_EV, frames, seed=1)
     return Trainer(
-        model, data, settings, lr_factors=backend.lr_factors(model, settings), seed=1, folder=folder, device="cpu",
+        MaceNetwork(model, "cpu"), data, settings, lr_factors=backend.lr_factors(model, settings), seed=1,
+        folder=folder, device="cpu",
         hooks=FitHooks(note=getattr(notes, "append", lambda _: None)),
     )  # fmt: skip
 

@@ -21,10 +21,11 @@ from ipip_ext import metrics
 from ipip_ext.backends.base import Backend, FitData, FitHooks, FitResult
 from ipip_ext.backends.mace import files, foundation
 from ipip_ext.backends.mace.config import MaceConfig
-from ipip_ext.backends.mace.fit import Trainer
 from ipip_ext.backends.mace.model import Student, adopt, build, measure, shift_e0s
+from ipip_ext.backends.mace.network import MaceNetwork
 from ipip_ext.backends.mace.predict import MacePotential
 from ipip_ext.backends.mace.run_train import RunTrain
+from ipip_ext.backends.training import Trainer
 from ipip_ext.errors import CalculatorError, RecipeError, did_you_mean
 from ipip_ext.potential import Potential
 from ipip_ext.recipe import Fit
@@ -46,8 +47,9 @@ class MaceBackend(Backend):
     ) -> FitResult:  # fmt: skip
         factors = self.lr_factors(model, settings)
         return Trainer(
-            model, data, settings, lr_factors=factors, seed=seed, folder=folder, device=device, hooks=hooks
-        ).run()
+            MaceNetwork(model, device), data, settings, lr_factors=factors, seed=seed, folder=folder, device=device,
+            hooks=hooks,
+        ).run()  # fmt: skip
 
     def align_energies(self, model: Student, frames: Sequence[Atoms], device: str) -> Student:
         symbols = [chemical_symbols[z] for z in model.spec.atomic_numbers]
@@ -101,8 +103,8 @@ class MaceBackend(Backend):
     def load(self, folder: Path) -> Student:
         return files.load(folder)
 
-    def export(self, model: Student, folder: Path) -> None:
-        files.export(model, folder)
+    def export(self, model: Student, folder: Path) -> Path:
+        return files.export(model, folder)
 
     def foundation(self, name_or_file: str, device: str) -> Potential:
         return MacePotential(foundation.load(name_or_file, device), f"mace:{Path(name_or_file).name}", device)

@@ -59,10 +59,11 @@ def _unfit(folder: Path) -> ModelFileError:
     return ModelFileError(f"{folder / WEIGHTS}: is corrupt or belongs to another {SPEC}; export the model again.")
 
 
-def export(student: Student, folder: Path) -> None:
-    """Write `save`'s files and `student.model`, which MACE's own tools open like any of their models."""
+def export(student: Student, folder: Path) -> Path:
+    """Write `save`'s files and `student.model`, which MACE's own tools open like any of their models; return it."""
     save(student, folder)
     torch.save(student.clone().module.cpu(), folder / NATIVE)
+    return folder / NATIVE
 
 
 def load_native(path: Path, device: str) -> torch.nn.Module:

@@ -26,8 +26,8 @@ from ase import Atoms
 
 from ipip_ext import frames as fr
 from ipip_ext.backends.base import FitData, FitHooks
+from ipip_ext.backends.checkpoint import Progress
 from ipip_ext.backends.mace._mace import select_head
-from ipip_ext.backends.mace.checkpoint import Progress
 from ipip_ext.backends.mace.files import load_native
 from ipip_ext.backends.mace.model import Student
 from ipip_ext.errors import Diverged, StageFailed

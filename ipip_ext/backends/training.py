@@ -1,7 +1,8 @@
-"""A thin epoch loop over MACE: exact resume, early stop, EMA, schedule, clipping, events.
+"""A thin epoch loop over any network of energies: exact resume, early stop, EMA, schedule, clipping, events.
 
 `mace.tools.train.train` goes on after its own early stop and keeps neither EMA nor patience nor
-the best loss in a checkpoint, so the loop is ours and the model and its data are MACE's.
+the best loss in a checkpoint, and CHGNet's Trainer has no EMA, no clipping and no resume; so the loop is ours, and
+networks and their graphs are their makers'.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,22 +22,41 @@ from ase import Atoms
 from torch_ema import ExponentialMovingAverage
 
 from ipip_ext import frames as fr
-from ipip_ext.backends.base import FitData, FitHooks, FitResult
-from ipip_ext.backends.mace import convolution
-from ipip_ext.backends.mace.checkpoint import Progress, load_checkpoint, save_checkpoint
-from ipip_ext.backends.mace.graphs import Batch, Graph, collate, graph_of, species_index
-from ipip_ext.backends.mace.loss import Labels, Totals, huber_loss
-from ipip_ext.backends.mace.model import DTYPES, Student
+from ipip_ext.backends.base import FitData, FitHooks, FitResult, Model
+from ipip_ext.backends.checkpoint import Progress, load_checkpoint, save_checkpoint
+from ipip_ext.backends.loss import Labels, Totals, huber_loss
 from ipip_ext.errors import Diverged, StageFailed
 from ipip_ext.recipe import Fit
 from ipip_ext.seeds import derive
+
+
+class Network(Protocol):
+    """What a Trainer trains: a module that is its own to change, already on its device."""
+
+    module: torch.nn.Module
+    dtype: torch.dtype
+
+    def graph(self, frame: Atoms) -> Any:
+        """Return `frame` as the network takes it; made once, before the first epoch."""
+        ...
+
+    def evaluate(self, graphs: Sequence[Any], *, training: bool, stress: bool) -> Mapping[str, torch.Tensor]:
+        """Return energy (B,) eV, forces (N, 3) eV/Angstrom and, if asked, stress (B, 3, 3) eV/Angstrom^3.
+
+        training: so that they can be differentiated by the module's parameters.
+        """
+        ...
+
+    def finished(self, weights: Mapping[str, torch.Tensor]) -> Model:
+        """Return a model with these weights, all of them trainable again; the module has served."""
+        ...
 
 
 @dataclass(frozen=True)
 class Sample:
     """One frame ready to be trained on. weight: of the frame; energy: whether its energy counts."""
 
-    graph: Graph
+    graph: Any
     energy_eV: float
     forces_eV_per_A: torch.Tensor
     stress_eV_per_A3: torch.Tensor | None
@@ -46,24 +66,21 @@ class Sample:
 
 
 class Trainer:
-    """One training of one student, from `folder`'s checkpoint if there is one.
+    """One training of one network, from `folder`'s checkpoint if there is one.
 
     lr_factors: factor on the learning rate of each parameter, by name; 0 freezes it.
     """
 
     def __init__(
-        self, student: Student, data: FitData, settings: Fit, *, lr_factors: Mapping[str, float], seed: int,
+        self, network: Network, data: FitData, settings: Fit, *, lr_factors: Mapping[str, float], seed: int,
         folder: Path, device: str, hooks: FitHooks,
     ) -> None:  # fmt: skip
         self.settings, self.seed, self.device, self.hooks = settings, seed, device, hooks
-        self.student = student.clone()
-        self.module = self.student.module.to(device).train()
-        if device == "cpu":
-            convolution.install(self.module)
-        self.n_species = len(student.spec.atomic_numbers)
-        self.train = [_sample(frame, student) for frame in data.train]
-        self.valid = [_sample(frame, student) for frame in data.valid]
-        self.replay = [_sample(f, student, weight=data.replay_weight, energy=False) for f in data.replay]
+        self.network = network
+        self.module = network.module.train()
+        self.train = [_sample(frame, network) for frame in data.train]
+        self.valid = [_sample(frame, network) for frame in data.valid]
+        self.replay = [_sample(f, network, weight=data.replay_weight, energy=False) for f in data.replay]
         self.n_replay = _replayed_per_batch(settings.batch_size, data)
         for name, parameter in self.module.named_parameters():
             parameter.requires_grad_(lr_factors[name] > 0)
@@ -132,13 +149,17 @@ class Trainer:
     def _accumulate(self, batch: Sequence[Sample]) -> torch.Tensor:
         loss = torch.zeros((), device=self.device)
         for part in _chunks(batch, math.ceil(len(batch) / self.state.passes)):
-            graph, labels = _collate(part, self.n_species, self.device, stress=self.settings.stress_weight > 0)
-            output = self.module(graph, training=True, compute_stress=labels.stress is not None)
+            output, labels = self._evaluate(part, training=True)
             settings = self.settings if len(part) == len(batch) else _scaled(self.settings, part, batch)
             part_loss = huber_loss(output, labels, settings)
             part_loss.backward()  # type: ignore[no-untyped-call]
             loss = loss + part_loss.detach()
         return loss
+
+    def _evaluate(self, batch: Sequence[Sample], *, training: bool) -> tuple[Mapping[str, torch.Tensor], Labels]:
+        labels = _labels(batch, self.network.dtype, self.device, stress=self.settings.stress_weight > 0)
+        graphs = [sample.graph for sample in batch]
+        return self.network.evaluate(graphs, training=training, stress=labels.stress is not None), labels
 
     def _require_finite(self, loss: torch.Tensor, norm: torch.Tensor, batch: Sequence[Sample]) -> None:
         finite = torch.isfinite(torch.stack([loss, norm.to(loss.dtype)])).tolist()  # at once: each is a wait for a GPU
@@ -188,8 +209,7 @@ class Trainer:
         self.module.requires_grad_(False)  # forces need the positions' gradient only
         totals = Totals()
         for batch in _chunks(self.valid, math.ceil(self.settings.batch_size / self.state.passes)):
-            graph, labels = _collate(batch, self.n_species, self.device, stress=self.settings.stress_weight > 0)
-            output = self.module(graph, training=False, compute_stress=labels.stress is not None)
+            output, labels = self._evaluate(batch, training=False)
             totals.add(output, labels, self.settings)
         for parameter in self.parameters:
             parameter.requires_grad_(True)
@@ -227,20 +247,16 @@ class Trainer:
     def _result(self) -> FitResult:
         if self.state.best_epoch < 0:
             raise StageFailed("no validation was finite, so there is no model to keep; lower lr.")
-        state = self.state
-        return FitResult(self._student(self.best), state.best_epoch, state.epoch, state.step, dict(state.best_valid))
+        state, best = self.state, self.network.finished(self.best)
+        return FitResult(best, state.best_epoch, state.epoch, state.step, dict(state.best_valid))
 
-    def _last_good(self) -> Student:
-        """Return the best student by validation, for which the one at the start counts too: an epoch on the way to NaN
+    def _last_good(self) -> Model:
+        """Return the best model by validation, for which the one at the start counts too: an epoch on the way to NaN
         may have been validated as well.
         """
         self.module.load_state_dict(self.start)
-        return self._student(self.best if self.state.best_loss < self._valid_metrics()["loss"] else self.start)
-
-    def _student(self, weights: Mapping[str, torch.Tensor]) -> Student:
-        self.module.load_state_dict(weights)
-        convolution.remove(self.module)
-        return Student(self.student.spec, self.module.cpu().eval().requires_grad_(True))
+        better = self.state.best_loss < self._valid_metrics()["loss"]
+        return self.network.finished(self.best if better else self.start)
 
 
 def _by_factor(module: torch.nn.Module, lr_factors: Mapping[str, float]) -> list[dict[str, Any]]:
@@ -252,30 +268,26 @@ def _by_factor(module: torch.nn.Module, lr_factors: Mapping[str, float]) -> list
     return [{"params": parameters, "factor": factor} for factor, parameters in found.items()]
 
 
-def _sample(frame: Atoms, student: Student, *, weight: float = 1.0, energy: bool = True) -> Sample:
-    spec = student.spec
-    dtype = DTYPES[spec.config.dtype]
+def _sample(frame: Atoms, network: Network, *, weight: float = 1.0, energy: bool = True) -> Sample:
     labels = fr.labels_of(frame)
     stress = labels.stress_eV_per_A3
     return Sample(
-        graph=graph_of(frame, species_index(spec.atomic_numbers), spec.config.r_max_A, dtype),
+        graph=network.graph(frame),
         energy_eV=labels.energy_eV,
-        forces_eV_per_A=torch.as_tensor(labels.forces_eV_per_A).to(dtype),
-        stress_eV_per_A3=None if stress is None else torch.as_tensor(stress).to(dtype),
+        forces_eV_per_A=torch.as_tensor(labels.forces_eV_per_A).to(network.dtype),
+        stress_eV_per_A3=None if stress is None else torch.as_tensor(stress).to(network.dtype),
         weight=weight * float(frame.info.get(fr.WEIGHT, 1.0)),
         energy=energy,
         frame_id=str(frame.info.get(fr.ID, "?")),
     )
 
 
-def _collate(batch: Sequence[Sample], n_species: int, device: str, *, stress: bool) -> tuple[Batch, Labels]:
-    graph = collate([sample.graph for sample in batch], n_species, device)
-    dtype = graph["positions"].dtype
-    sizes = graph["ptr"][1:] - graph["ptr"][:-1]
+def _labels(batch: Sequence[Sample], dtype: torch.dtype, device: str, *, stress: bool) -> Labels:
+    sizes = torch.tensor([len(s.forces_eV_per_A) for s in batch], device=device)
     weight = torch.tensor([s.weight for s in batch], dtype=dtype, device=device)
     zero = torch.zeros(3, 3, dtype=dtype)
     with_stress = torch.tensor([s.stress_eV_per_A3 is not None and s.energy for s in batch])
-    labels = Labels(
+    return Labels(
         energy_eV=torch.tensor([s.energy_eV for s in batch], dtype=dtype, device=device),
         forces_eV_per_A=torch.cat([s.forces_eV_per_A for s in batch]).to(device),
         n_atoms=sizes.to(dtype),
@@ -288,7 +300,6 @@ def _collate(batch: Sequence[Sample], n_species: int, device: str, *, stress: bo
             else None
         ),
     )
-    return graph, labels
 
 
 def _replayed_per_batch(batch_size: int, data: FitData) -> int:

@@ -1,0 +1,111 @@
+"""adapt: fine-tune the teacher on the task's labels before it labels anything.
+
+What a student learns from a pool is at most as good as the pool's labels. A foundation model that has seen the task
+gives better ones than any correction of what it says (docs/results.md), and unlike a student trained on the same few
+labels it keeps what it knows of the rest. Source: Gardner et al., "Distillation of atomistic foundation models across
+architectures and chemical domains", arXiv:2506.10956.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ipip_ext import calculators, leakage, metrics
+from ipip_ext import frames as fr
+from ipip_ext.backends import registry
+from ipip_ext.backends.base import FitData, FitHooks, FitResult, lr_factors
+from ipip_ext.compute import compute_each
+from ipip_ext.errors import CalculatorError
+from ipip_ext.recipe import Adapt
+from ipip_ext.stages.fitting import clear, fit_once
+from ipip_ext.stages.train import adopt
+from ipip_ext.workspace import Context
+
+
+def adapt(ctx: Context, settings: Adapt, *, teacher: Any, train: Path, valid: Path) -> dict[str, Any]:
+    """Fine-tune the teacher; leave it as a file, and the kind of calculator that reads this.
+
+    teacher: an entry of a kind that can be trained (`check_settings`).
+    """
+    data = FitData(fr.read_frames(train), fr.read_frames(valid))
+    leakage.refuse(ctx.name, data.train, leakage.held_out(ctx.root))
+    kind, before = calculators.parse(teacher).kind, _valid_error(ctx, teacher, data)
+    result = _TUNERS[kind](ctx, settings, teacher, data)
+    clear(ctx.folder)
+    after = result.valid["force_mae_meV_per_A"]
+    ctx.metric("teacher_valid_force_mae_before_meV_per_A", before)
+    ctx.metric("teacher_valid_force_mae_meV_per_A", after)
+    ctx.note(f"the teacher's validation force error falls from {before:.0f} to {after:.0f} meV/A")
+    if after >= before:
+        ctx.note("fine-tuning made the teacher no better; take a smaller adapt.lr, or leave adapt out")
+    return {
+        "file": _file(ctx), "kind": kind, "valid": dict(result.valid), "valid_before_force_mae_meV_per_A": before,
+        "best_epoch": result.best_epoch, "epochs": result.epochs, "steps": result.steps, "n_train": len(data.train),
+    }  # fmt: skip
+
+
+def check_settings(teacher: str | Mapping[str, Any], settings: Adapt) -> None:
+    """Raise CalculatorError for a teacher that has no weights to train, RecipeError for groups that it has not."""
+    kind = calculators.parse(teacher).kind
+    if kind not in _TUNERS:
+        raise CalculatorError(
+            f"{calculators.describe(teacher)} can't be fine-tuned, chgnet and {{mace: ...}} can; leave adapt out, and"
+            " correct mends what this teacher says."
+        )
+    if not (settings.freeze or settings.lr_factors):
+        return
+    if kind == "chgnet":
+        from ipip_ext.chgnet_tuning import GROUPS
+
+        names: Iterable[str] = GROUPS
+    else:
+        names = registry.backend(kind).group_names
+    lr_factors({name: (name,) for name in names}, settings)
+
+
+def _file(ctx: Context) -> Path:
+    return ctx.folder / "adapted.model"
+
+
+def _hooks(ctx: Context) -> FitHooks:
+    return FitHooks(ctx.metric, ctx.progress, ctx.note)
+
+
+def _valid_error(ctx: Context, teacher: Any, data: FitData) -> float:
+    """Return the force MAE of the teacher as it comes on the validation frames that it can label, meV/Angstrom."""
+    said, why = compute_each(calculators.make(teacher, device=ctx.device, root=ctx.home), data.valid)
+    good = [index for index in range(len(data.valid)) if index not in why]
+    errors = metrics.errors([data.valid[i] for i in good], [said[i] for i in good])
+    return float(errors["force_mae_meV_per_A"])
+
+
+def _tune_chgnet(ctx: Context, settings: Adapt, teacher: Any, data: FitData) -> FitResult:
+    from ipip_ext import chgnet_tuning
+
+    potential = calculators.make(teacher, device=ctx.device, root=ctx.home)
+    result = chgnet_tuning.tune(
+        potential, data, settings, seed=ctx.seed, folder=ctx.folder / "fit", hooks=_hooks(ctx)  # type: ignore[arg-type]
+    )  # fmt: skip
+    chgnet_tuning.save(result.model, _file(ctx))
+    return result
+
+
+def _tune_mace(ctx: Context, settings: Adapt, teacher: Mapping[str, str], data: FitData) -> FitResult:
+    backend, start = adopt(teacher, ctx.home, fr.elements(data.train))
+    start = backend.align_energies(start, data.train, ctx.device)
+    result, _ = fit_once(
+        backend, start, data, settings, seed=ctx.seed, folder=ctx.folder, device=ctx.device, hooks=_hooks(ctx),
+        where=ctx.name,
+    )  # fmt: skip
+    native = backend.export(result.model, ctx.folder / "fit")
+    os.replace(native, _file(ctx))
+    return result
+
+
+_TUNERS: Mapping[str, Callable[[Context, Adapt, Any, FitData], FitResult]] = {
+    "chgnet": _tune_chgnet, "mace": _tune_mace,
+}  # fmt: skip
+"""Kind of a calculator entry -> how it is trained."""
