@@ -27,7 +27,7 @@ from ipip_ext.recipe import (
     Stability,
     TeacherBaseline,
 )
-from ipip_ext.rounds import Round, best_of
+from ipip_ext.rounds import MendedTeacher, Round, best_of
 from ipip_ext.seeds import derive
 from ipip_ext.stages.calibration import calibration
 from ipip_ext.stages.evaluate import evaluate, frame_ids
@@ -75,12 +75,12 @@ class Contender:
 
 def run_baselines(
     recipe: Recipe, work: Workspace, rounds: Sequence[Round], no_forget: Callable[[str], Sequence[Round]], *,
-    teacher: Mapping[str, Any], e0s_eV: Mapping[str, float], exam: Mapping[str, Any],
+    mended: MendedTeacher, e0s_eV: Mapping[str, float], exam: Mapping[str, Any],
 ) -> dict[str, Contender]:  # fmt: skip
     """Train and evaluate every baseline of the recipe; return them by name.
 
     rounds: the iterations of the run. no_forget: runs them without forgetting, in folders that begin with its argument.
-    teacher: the one of the first iteration.
+    mended: of the first iteration.
     """
     task = rounds[-1].task
     found: dict[str, Contender] = {}
@@ -105,7 +105,7 @@ def run_baselines(
                 name = f"teacher ({calculators.describe(recipe.teacher)})"
                 model, align = _calculator(recipe, recipe.teacher), task["train"]
             case AdaptedBaseline():
-                model = {"calculator": teacher["teacher"]}
+                model = {"calculator": mended.entry}
             case CalculatorBaseline():
                 model, align = _calculator(recipe, baseline.calculator), task["train"]
             case Conventional():

@@ -10,10 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ipip_ext import calculators
 from ipip_ext.comparison import Contender, compare, run_baselines
 from ipip_ext.recipe import Recipe
-from ipip_ext.rounds import Round, ask_reference, best_of, mended_teacher, opinion_of, still_pays, vote
-from ipip_ext.stages.correct import correct
+from ipip_ext.rounds import MendedTeacher, Round, ask_reference, best_of, mend, opinion_of, still_pays, vote
 from ipip_ext.stages.evaluate import evaluate
 from ipip_ext.stages.explore import explore, sample
 from ipip_ext.stages.export import export
@@ -24,7 +24,7 @@ from ipip_ext.stages.train import finetune, pretrain
 from ipip_ext.workspace import Done, Workspace
 
 STAGES = (
-    "prepare", "adapt", "explore", "correct", "pretrain", "finetune", "evaluate", "sample", "select", "committee",
+    "prepare", "explore", "adapt", "correct", "pretrain", "finetune", "evaluate", "sample", "select", "committee",
     "ask", "label", "forget", "model", "scratch", "tune_foundation", "tune_natively", "stability", "properties",
     "trajectory_properties", "calibration", "speed", "report",
 )  # fmt: skip
@@ -37,12 +37,12 @@ def run(recipe: Recipe, work: Workspace) -> Done:
 
     data = prepare_data(recipe, work)
     task = {"train": data.train, "valid": data.valid}
-    teacher = mended_teacher(recipe, work, task)
     ood = recipe.data.ood and recipe.data.ood.model_dump()
     exam = {"test": data.test, "ood": ood, "batch_size": recipe.evaluate.batch_size}
-    pool = work.do(explore, recipe.explore, **teacher, starts=data.starts)
-    pool = work.do(correct, recipe.correct, **teacher, train=data.train, pool=pool.frames) if recipe.corrects else pool
-    rounds, voted = iterate(recipe, work, data, exam, task=task, pool=pool, teacher=teacher)
+    given = calculators.identity(recipe.teacher, recipe.folder)
+    mended, pool = mend(recipe, work, task, work.do(explore, recipe.explore, teacher=given, starts=data.starts))
+    assert pool is not None
+    rounds, voted = iterate(recipe, work, data, exam, task=task, pool=pool, mended=mended)
 
     best = best_of(rounds)
     shown = vote(recipe, work, rounds[best]) if recipe.committee.export else None
@@ -59,23 +59,23 @@ def run(recipe: Recipe, work: Workspace) -> Done:
     def no_forget(scope: str) -> list[Round]:
         first, second = rounds[:2]  # weights aside, what the second began with was made before any forgetting
         return iterate(
-            recipe, work, data, exam, task=second.task, pool=second.pool, teacher=teacher, model=first.tuned.model,
+            recipe, work, data, exam, task=second.task, pool=second.pool, mended=mended, model=first.tuned.model,
             rounds=[first], forgets=False, scope=scope,
         )[0]  # fmt: skip
 
-    baselines = run_baselines(recipe, work, rounds, no_forget, teacher=teacher, e0s_eV=data.e0s_eV, exam=exam)
+    baselines = run_baselines(recipe, work, rounds, no_forget, mended=mended, e0s_eV=data.e0s_eV, exam=exam)
     contenders = {"ipip": ipip, **baselines, **iterations}
     return compare(recipe, work, contenders, data.starts, exam=exam, committee=shown or voted)
 
 
 def iterate(
     recipe: Recipe, work: Workspace, data: Done, exam: Mapping[str, Any], *, task: Mapping[str, Any], pool: Done,
-    teacher: Mapping[str, Any], model: Path | None = None, rounds: Sequence[Round] = (), forgets: bool = True,
+    mended: MendedTeacher, model: Path | None = None, rounds: Sequence[Round] = (), forgets: bool = True,
     scope: str = "",
 ) -> tuple[list[Round], Done | None]:  # fmt: skip
     """Run the iterations after `rounds`; return all, and the last committee that had a say.
 
-    task, pool, teacher, model: what the next one begins with; no model: a new student. scope: start of the names of
+    task, pool, mended, model: what the next one begins with; no model: a new student. scope: start of the names of
     its folders.
     """
     backend: dict[str, Any] = {"backend": recipe.backend}
@@ -99,17 +99,14 @@ def iterate(
         ).frames  # fmt: skip
         voted = vote(recipe, work, rounds[-1]) if recipe.needs_committee else None
         old = pool.frames
-        correction = rounds[0].pool.correction if recipe.corrects else None
         if recipe.label.reference is not None and voted is not None:
             asked = ask_reference(recipe, work, rounds[-1], voted, new, data.test)
             task, new, old = {**task, "train": asked.train}, asked.rest, asked.pool
-            teacher = mended_teacher(recipe, work, task, at)
-            if recipe.corrects:
-                correction = work.do(correct, recipe.correct, at=at, **teacher, train=asked.train, pool=None).correction
+            mended, _ = mend(recipe, work, task, None, at)
         pool = work.do(
-            label, at=at, **now, **teacher, policy=recipe.label.policy, retain=recipe.label.retain, frames=new,
-            old=old, valid=data.valid, committee=opinion_of(voted), correction=correction,
-            relabel=recipe.label.relabel,
+            label, at=at, **now, teacher=mended.entry, correction=mended.correction,
+            policy=recipe.label.policy, retain=recipe.label.retain, relabel=recipe.label.relabel, frames=new, old=old,
+            valid=data.valid, committee=opinion_of(voted),
         )  # fmt: skip
         model = work.do(forget, recipe.forget.at(i), at=at, **now).model if forgets else tuned.model
     return rounds, voted

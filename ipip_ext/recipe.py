@@ -167,9 +167,10 @@ class Recipe(Section):
     """The small model; its keys depend on `backend`."""
 
     adapt: Adapt | None = None
-    """Fine-tune the teacher, chgnet or {mace: ...}, on the training frames first: then it is this one that explores and
-    labels, and no correction is fitted. Once more where `label.reference` has added training frames. It costs a
-    training of the teacher, and beats every correction (docs/results.md). null: the teacher as it comes."""
+    """Fine-tune the teacher, chgnet or {mace: ...}, on the training frames: then it is this one that labels the pool
+    and all that is found later, and no correction is fitted. Once more where `label.reference` has added training
+    frames. It costs a training of the teacher, and beats every correction (docs/results.md). null: the teacher as it
+    comes."""
 
     explore: Explore
     """MD by the teacher."""

@@ -126,7 +126,7 @@ class Fit(Section):
 
 
 class Adapt(Fit):
-    """Fine-tuning of the teacher on the training frames, before it explores and labels."""
+    """Fine-tuning of the teacher on the training frames, before it labels the pool."""
 
     epochs: PositiveInt = 30
     """Most passes over the training frames."""

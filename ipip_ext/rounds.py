@@ -11,6 +11,7 @@ from ipip_ext import calculators
 from ipip_ext.recipe import Recipe
 from ipip_ext.stages.adapt import adapt
 from ipip_ext.stages.committee import ask, committee
+from ipip_ext.stages.correct import correct
 from ipip_ext.workspace import Done, Workspace
 
 
@@ -26,13 +27,28 @@ class Round:
     pool: Done
 
 
-def mended_teacher(recipe: Recipe, work: Workspace, task: Mapping[str, Any], at: str = "") -> dict[str, Any]:
-    """Return the teacher as stages take it, fine-tuned on `task` in `at` where the recipe wants that."""
-    given = {"teacher": calculators.identity(recipe.teacher, recipe.folder)}
-    if recipe.adapt is None:
-        return given
-    adapted = work.do(adapt, recipe.adapt, at=at, **given, **task)
-    return {"teacher": calculators.identity({adapted.kind: str(adapted.file.resolve())})}
+@dataclass(frozen=True)
+class MendedTeacher:
+    """The teacher that makes pseudo-labels: its calculator entry, and what corrects it."""
+
+    entry: Any
+    correction: Path | None = None
+
+
+def mend(
+    recipe: Recipe, work: Workspace, task: Mapping[str, Any], pool: Done | None, at: str = ""
+) -> tuple[MendedTeacher, Done | None]:  # fmt: skip
+    """Return the teacher, mended by the training frames as the recipe wants it, and `pool` with its labels."""
+    teacher = calculators.identity(recipe.teacher, recipe.folder)
+    frames = None if pool is None else pool.frames
+    if recipe.adapt is not None:
+        adapted = work.do(adapt, recipe.adapt, at=at, teacher=teacher, **task, pool=frames)
+        file = str(adapted.file.resolve())
+        return MendedTeacher(calculators.identity({adapted.kind: file})), adapted
+    if recipe.corrects:
+        fitted = work.do(correct, recipe.correct, at=at, teacher=teacher, train=task["train"], pool=frames)
+        return MendedTeacher(teacher, fitted.correction), fitted
+    return MendedTeacher(teacher), pool
 
 
 def vote(recipe: Recipe, work: Workspace, r: Round) -> Done:

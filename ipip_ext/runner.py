@@ -25,7 +25,7 @@ Check = Callable[[Recipe], object]
 RECIPE, EVENTS, LOG, TABLE = "recipe.yaml", "events.jsonl", "log.txt", "compare.csv"
 
 _FIRST_STAGE = {
-    "name": "prepare", "seed": "prepare", "data": "prepare", "teacher": "explore", "adapt": "explore",
+    "name": "prepare", "seed": "prepare", "data": "prepare", "teacher": "explore", "adapt": "pretrain",
     "explore": "explore", "correct": "pretrain", "student": "pretrain", "pretrain": "pretrain", "finetune": "finetune",
     "sample": "sample", "select": "select", "label": "label", "forget": "forget",
 }  # fmt: skip

@@ -130,14 +130,19 @@ def record(folder: Path, stage: str) -> dict:
     return json.loads((folder / "run" / stage / "stage.json").read_text())
 
 
-def test_the_adapted_teacher_explores_and_labels_and_nothing_is_corrected(folder):
+def test_the_teacher_explores_the_adapted_one_labels_and_nothing_is_corrected(folder):
     made = record(folder, "adapt")
     assert made["values"]["valid"]["force_mae_meV_per_A"] < made["values"]["valid_before_force_mae_meV_per_A"]
-    file = f"sha256:{made['outputs']['file']['sha256']}"
-    assert record(folder, "explore")["fingerprint"]["inputs"]["teacher"] == {"mace": file}
     assert not (folder / "run/correct").exists()
-    pool = fr.read_frames(folder / "run/explore/frames.extxyz")
+    explored, pool = (fr.read_frames(folder / "run" / name) for name in ("explore/frames.extxyz", "adapt/pool.extxyz"))
+    assert {frame.info[fr.SOURCE] for frame in explored} == {"teacher:mace:foundation.model"}
     assert {frame.info[fr.SOURCE] for frame in pool} == {"teacher:mace:adapted.model"}
+    adapted = MaceBackend().foundation(str(folder / "run/adapt/adapted.model"), "cpu")
+    for frame, before, said in zip(pool, explored, adapted.compute(pool), strict=True):
+        assert np.array_equal(frame.positions, before.positions)
+        assert np.allclose(frame.arrays[fr.FORCES], said.forces_eV_per_A, atol=1e-6)
+    pretrained = record(folder, "iter-00/pretrain")["fingerprint"]["inputs"]["pool"]
+    assert pretrained == f"sha256:{made['outputs']['frames']['sha256']}"
 
 
 def test_bought_labels_adapt_it_again(folder):

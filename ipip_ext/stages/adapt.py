@@ -1,4 +1,4 @@
-"""adapt: fine-tune the teacher on the task's labels before it labels anything.
+"""adapt: fine-tune the teacher on the task's labels, and have it label the pool anew.
 
 What a student learns from a pool is at most as good as the pool's labels. A foundation model that has seen the task
 gives better ones than any correction of what it says (docs/results.md), and unlike a student trained on the same few
@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ase import Atoms
+
 from ipip_ext import calculators, leakage, metrics
 from ipip_ext import frames as fr
 from ipip_ext.backends import registry
@@ -25,10 +27,12 @@ from ipip_ext.stages.train import adopt
 from ipip_ext.workspace import Context
 
 
-def adapt(ctx: Context, settings: Adapt, *, teacher: Any, train: Path, valid: Path) -> dict[str, Any]:
-    """Fine-tune the teacher; leave it as a file, and the kind of calculator that reads this.
+def adapt(
+    ctx: Context, settings: Adapt, *, teacher: Any, train: Path, valid: Path, pool: Path | None
+) -> dict[str, Any]:  # fmt: skip
+    """Fine-tune the teacher; leave it as a file, the kind of calculator that reads this, and the pool labelled anew.
 
-    teacher: an entry of a kind that can be trained (`check_settings`).
+    teacher: an entry of a kind that can be trained (`check_settings`). pool: None if there is none to label.
     """
     data = FitData(fr.read_frames(train), fr.read_frames(valid))
     leakage.refuse(ctx.name, data.train, leakage.held_out(ctx.root))
@@ -42,9 +46,13 @@ def adapt(ctx: Context, settings: Adapt, *, teacher: Any, train: Path, valid: Pa
     if after >= before:
         ctx.note("fine-tuning made the teacher no better; take a smaller adapt.lr, or leave adapt out")
     return {
+        **({} if pool is None else {"frames": _labelled(ctx, {kind: str(_file(ctx))}, pool)}),
         "file": _file(ctx), "kind": kind, "valid": dict(result.valid), "valid_before_force_mae_meV_per_A": before,
         "best_epoch": result.best_epoch, "epochs": result.epochs, "steps": result.steps, "n_train": len(data.train),
     }  # fmt: skip
+
+
+_AT_ONCE = 32
 
 
 def check_settings(teacher: str | Mapping[str, Any], settings: Adapt) -> None:
@@ -72,6 +80,22 @@ def _file(ctx: Context) -> Path:
 
 def _hooks(ctx: Context) -> FitHooks:
     return FitHooks(ctx.metric, ctx.progress, ctx.note)
+
+
+def _labelled(ctx: Context, adapted: Mapping[str, str], pool: Path) -> Path:
+    """Write the frames of the pool that the adapted teacher can label, with its labels."""
+    potential, frames = calculators.make(adapted, device=ctx.device), fr.read_frames(pool)
+    done: list[Atoms] = []
+    for start in range(0, len(frames), _AT_ONCE):
+        batch = frames[start : start + _AT_ONCE]
+        said, why = compute_each(potential, batch)
+        for index, reason in why.items():
+            ctx.note(f"no label for frame {batch[index].info[fr.ID]}: {reason}")
+        source = f"teacher:{potential.name}"
+        done += [fr.labelled(f, said[i], source) for i, f in enumerate(batch) if i not in why]
+    path = ctx.folder / "pool.extxyz"
+    fr.write_frames(path, done)
+    return path
 
 
 def _valid_error(ctx: Context, teacher: Any, data: FitData) -> float:
