@@ -18,9 +18,11 @@ from ipip_ext.backends.base import FitData, FitHooks
 from ipip_ext.backends.mace.backend import MaceBackend
 from ipip_ext.backends.testing import Interrupted, alloy
 from ipip_ext.cli import main
-from ipip_ext.events import read_events
+from ipip_ext.events import EventBus, read_events
 from ipip_ext.metrics import errors
 from ipip_ext.recipe import Adapt
+from ipip_ext.stages.adapt import adapt
+from ipip_ext.workspace import Workspace
 
 SETTINGS = Adapt(epochs=3, batch_size=2, warmup_steps=2)
 
@@ -101,6 +103,27 @@ def test_the_network_says_what_the_potential_says_stress_too(chgnet, data):
         assert np.allclose(output["stress"][index].detach(), said.stress_eV_per_A3, atol=1e-5)
     forces = np.concatenate([said.forces_eV_per_A for said in chgnet.compute(data.train)])
     assert np.allclose(output["forces"].detach(), forces, atol=1e-4)
+
+
+def test_the_stage_leaves_chgnet_as_an_entry_reads_it_and_its_labels(data, tmp_path):
+    fr.write_frames(tmp_path / "train.extxyz", data.train)
+    fr.write_frames(tmp_path / "valid.extxyz", data.valid)
+    fr.write_frames(tmp_path / "pool.extxyz", [*data.valid, alloy(9)])
+    events: list = []
+    done = Workspace(tmp_path / "run", EventBus([events.append]), seed=1).do(
+        adapt, SETTINGS, teacher="chgnet", train=tmp_path / "train.extxyz", valid=tmp_path / "valid.extxyz",
+        pool=tmp_path / "pool.extxyz",
+    )  # fmt: skip
+    assert done.kind == "chgnet"
+    potential = calculators.make({done.kind: str(done.file)}, device="cpu")
+    pool = fr.read_frames(done.frames)
+    assert {frame.info[fr.SOURCE] for frame in pool} == {"teacher:chgnet:adapted"}
+    for frame, said in zip(pool, potential.compute(pool), strict=True):
+        assert np.allclose(frame.arrays[fr.FORCES], said.forces_eV_per_A, atol=1e-5)
+    told = {event.name: event.value for event in events if event.kind == "metric"}
+    assert told["teacher_valid_force_mae_meV_per_A"] == done.valid["force_mae_meV_per_A"]
+    assert told["teacher_valid_force_mae_before_meV_per_A"] > told["teacher_valid_force_mae_meV_per_A"]
+    assert not (done.folder / "fit").exists()
 
 
 @pytest.fixture(scope="module")
