@@ -13,16 +13,15 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ase import Atoms
-
 from ipip_ext import calculators, leakage, metrics
 from ipip_ext import frames as fr
 from ipip_ext.backends import registry
 from ipip_ext.backends.base import FitData, FitHooks, FitResult, lr_factors
 from ipip_ext.compute import compute_each
-from ipip_ext.errors import CalculatorError
+from ipip_ext.errors import CalculatorError, Diverged, StageFailed
 from ipip_ext.recipe import Adapt
-from ipip_ext.stages.fitting import clear, fit_once
+from ipip_ext.stages.fitting import FOLDER, clear
+from ipip_ext.stages.labelling import label_all
 from ipip_ext.stages.train import adopt
 from ipip_ext.workspace import Context
 
@@ -37,22 +36,23 @@ def adapt(
     data = FitData(fr.read_frames(train), fr.read_frames(valid))
     leakage.refuse(ctx.name, data.train, leakage.held_out(ctx.root))
     kind, before = calculators.parse(teacher).kind, _valid_error(ctx, teacher, data)
-    result = _TUNERS[kind](ctx, settings, teacher, data)
-    clear(ctx.folder)
+    try:
+        result = _TUNERS[kind](ctx, settings, teacher, data)
+    except Diverged as error:
+        raise Diverged(f"{ctx.name}: {error.what}", error.best) from error
     after = result.valid["force_mae_meV_per_A"]
     ctx.metric("teacher_valid_force_mae_before_meV_per_A", before)
     ctx.metric("teacher_valid_force_mae_meV_per_A", after)
     ctx.note(f"the teacher's validation force error falls from {before:.0f} to {after:.0f} meV/A")
     if after >= before:
         ctx.note("fine-tuning made the teacher no better; take a smaller adapt.lr, or leave adapt out")
+    labels = {} if pool is None else {"frames": _label(ctx, {kind: str(_file(ctx))}, pool)}
+    clear(ctx.folder)
     return {
-        **({} if pool is None else {"frames": _labelled(ctx, {kind: str(_file(ctx))}, pool)}),
-        "file": _file(ctx), "kind": kind, "valid": dict(result.valid), "valid_before_force_mae_meV_per_A": before,
-        "best_epoch": result.best_epoch, "epochs": result.epochs, "steps": result.steps, "n_train": len(data.train),
+        **labels, "file": _file(ctx), "kind": kind,
+        "valid": dict(result.valid), "valid_before_force_mae_meV_per_A": before, "n_train": len(data.train),
+        "best_epoch": result.best_epoch, "epochs": result.epochs, "steps": result.steps,
     }  # fmt: skip
-
-
-_AT_ONCE = 32
 
 
 def check_settings(teacher: str | Mapping[str, Any], settings: Adapt) -> None:
@@ -82,19 +82,10 @@ def _hooks(ctx: Context) -> FitHooks:
     return FitHooks(ctx.metric, ctx.progress, ctx.note)
 
 
-def _labelled(ctx: Context, adapted: Mapping[str, str], pool: Path) -> Path:
-    """Write the frames of the pool that the adapted teacher can label, with its labels."""
-    potential, frames = calculators.make(adapted, device=ctx.device), fr.read_frames(pool)
-    done: list[Atoms] = []
-    for start in range(0, len(frames), _AT_ONCE):
-        batch = frames[start : start + _AT_ONCE]
-        said, why = compute_each(potential, batch)
-        for index, reason in why.items():
-            ctx.note(f"no label for frame {batch[index].info[fr.ID]}: {reason}")
-        source = f"teacher:{potential.name}"
-        done += [fr.labelled(f, said[i], source) for i, f in enumerate(batch) if i not in why]
+def _label(ctx: Context, adapted: Mapping[str, str], pool: Path) -> Path:
+    potential = calculators.make(adapted, device=ctx.device)
     path = ctx.folder / "pool.extxyz"
-    fr.write_frames(path, done)
+    fr.write_frames(path, label_all(ctx, fr.read_frames(pool), potential, f"teacher:{potential.name}"))
     return path
 
 
@@ -102,6 +93,8 @@ def _valid_error(ctx: Context, teacher: Any, data: FitData) -> float:
     """Return the force MAE of the teacher as it comes on the validation frames that it can label, meV/Angstrom."""
     said, why = compute_each(calculators.make(teacher, device=ctx.device, root=ctx.home), data.valid)
     good = [index for index in range(len(data.valid)) if index not in why]
+    if not good:
+        raise StageFailed(f"{ctx.name}: the teacher can label no validation frame ({why[0]}); take another teacher.")
     errors = metrics.errors([data.valid[i] for i in good], [said[i] for i in good])
     return float(errors["force_mae_meV_per_A"])
 
@@ -111,7 +104,7 @@ def _tune_chgnet(ctx: Context, settings: Adapt, teacher: Any, data: FitData) -> 
 
     potential = calculators.make(teacher, device=ctx.device, root=ctx.home)
     result = chgnet_tuning.tune(
-        potential, data, settings, seed=ctx.seed, folder=ctx.folder / "fit", hooks=_hooks(ctx)  # type: ignore[arg-type]
+        potential, data, settings, seed=ctx.seed, folder=ctx.folder / FOLDER, hooks=_hooks(ctx)  # type: ignore[arg-type]
     )  # fmt: skip
     chgnet_tuning.save(result.model, _file(ctx))
     return result
@@ -120,11 +113,10 @@ def _tune_chgnet(ctx: Context, settings: Adapt, teacher: Any, data: FitData) -> 
 def _tune_mace(ctx: Context, settings: Adapt, teacher: Mapping[str, str], data: FitData) -> FitResult:
     backend, start = adopt(teacher, ctx.home, fr.elements(data.train))
     start = backend.align_energies(start, data.train, ctx.device)
-    result, _ = fit_once(
-        backend, start, data, settings, seed=ctx.seed, folder=ctx.folder, device=ctx.device, hooks=_hooks(ctx),
-        where=ctx.name,
+    result = backend.fit(
+        start, data, settings, seed=ctx.seed, folder=ctx.folder / FOLDER, device=ctx.device, hooks=_hooks(ctx)
     )  # fmt: skip
-    native = backend.export(result.model, ctx.folder / "fit")
+    native = backend.export(result.model, ctx.folder / FOLDER)
     os.replace(native, _file(ctx))
     return result
 

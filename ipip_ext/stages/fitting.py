@@ -14,7 +14,10 @@ from ipip_ext.recipe import Fit
 RETRY_LR_FACTOR = 0.1
 """Share of the learning rate with which a fine-tuning that diverged is tried once more."""
 
-_FIRST, _RETRY, _SECOND = "fit", "retry", "refit"
+FOLDER = "fit"
+"""Where a training within a stage's folder works."""
+
+_RETRY, _SECOND = "retry", "refit"
 
 
 def fit_once(
@@ -23,7 +26,7 @@ def fit_once(
 ) -> tuple[FitResult, None]:  # fmt: skip
     """Train in a folder below `folder`, or go on there. Raises Diverged, which names the stage `where`."""
     try:
-        return _fit(backend, start, data, settings, seed, folder / _FIRST, device, hooks), None
+        return _fit(backend, start, data, settings, seed, folder / FOLDER, device, hooks), None
     except Diverged as error:
         raise Diverged(f"{where}: {error.what}", error.best) from error
 
@@ -39,7 +42,7 @@ def fit_or_retry(
     retry = folder / _RETRY
     if not retry.exists():
         try:
-            return _fit(backend, start, data, settings, seed, folder / _FIRST, device, hooks), None
+            return _fit(backend, start, data, settings, seed, folder / FOLDER, device, hooks), None
         except Diverged as error:
             _prepare_retry(retry, backend, error)
     because = (retry / "because.txt").read_text(encoding="utf-8")
@@ -55,7 +58,7 @@ def fit_or_retry(
 
 def clear(folder: Path) -> None:
     """Remove what trainings in `folder` worked with; only once their model is stored."""
-    for name in (_FIRST, _SECOND, _RETRY):
+    for name in (FOLDER, _SECOND, _RETRY):
         shutil.rmtree(folder / name, ignore_errors=True)
 
 

@@ -15,12 +15,10 @@ from ipip_ext import calculators
 from ipip_ext import frames as fr
 from ipip_ext.backends import registry
 from ipip_ext.committee import CommitteePotential, frame_spread
-from ipip_ext.compute import compute_each
 from ipip_ext.correction import CorrectedPotential, TeacherCorrection
 from ipip_ext.potential import Potential
+from ipip_ext.stages.labelling import label_all
 from ipip_ext.workspace import Context
-
-_AT_ONCE = 32
 
 
 def label(
@@ -87,16 +85,18 @@ class Labeller:
         if not frames:  # loading it may take long
             return []
         potential = self._teacher()
-        return self._label(frames, potential, f"teacher:{potential.name}")
+        return label_all(self.ctx, frames, potential, f"teacher:{potential.name}")
 
     def by_student(self, frames: Sequence[Atoms]) -> list[Atoms]:
         """Label by the student just fine-tuned."""
         engine = registry.backend(self.backend)
-        return self._label(frames, engine.potential(engine.load(self.model), self.ctx.device), f"self:{self._at()}")
+        return label_all(
+            self.ctx, frames, engine.potential(engine.load(self.model), self.ctx.device), f"self:{self._at()}"
+        )
 
     def by_committee(self, frames: Sequence[Atoms]) -> list[Atoms]:
         """Label by the mean of the committee."""
-        return self._label(frames, self._committee(), f"committee:{self._at()}")
+        return label_all(self.ctx, frames, self._committee(), f"committee:{self._at()}")
 
     def across(self, frames: Sequence[Atoms]) -> list[Atoms]:
         """Label by the committee where its expected error is below the teacher's on validation, else by the teacher.
@@ -135,16 +135,3 @@ class Labeller:
 
     def _at(self) -> str:
         return self.ctx.name.split("/", maxsplit=1)[0]
-
-    def _label(self, frames: Sequence[Atoms], potential: Potential, source: str) -> list[Atoms]:
-        """Label all frames; one that the potential can't compute is left out and told of."""
-        done: list[Atoms] = []
-        for start in range(0, len(frames), _AT_ONCE):
-            batch = frames[start : start + _AT_ONCE]
-            predictions, failures = compute_each(potential, batch)
-            for index, why in failures.items():
-                self.ctx.note(f"no label for frame {batch[index].info[fr.ID]}: {why}")
-            pairs = enumerate(zip(batch, predictions, strict=True))
-            done += [fr.labelled(frame, told, source) for index, (frame, told) in pairs if index not in failures]
-            self.ctx.progress((start + len(batch)) / len(frames), f"{start + len(batch)}/{len(frames)}, {source}")
-        return done
