@@ -17,11 +17,10 @@ from ipip_ext import calculators, leakage, metrics
 from ipip_ext import frames as fr
 from ipip_ext.backends import registry
 from ipip_ext.backends.base import FitData, FitHooks, FitResult, lr_factors
-from ipip_ext.compute import compute_each
 from ipip_ext.errors import CalculatorError, Diverged, StageFailed
 from ipip_ext.recipe import Adapt
 from ipip_ext.stages.fitting import FOLDER, clear
-from ipip_ext.stages.labelling import label_all
+from ipip_ext.stages.labelling import label_all, predict_all
 from ipip_ext.stages.train import adopt
 from ipip_ext.workspace import Context
 
@@ -91,11 +90,11 @@ def _label(ctx: Context, adapted: Mapping[str, str], pool: Path) -> Path:
 
 def _valid_error(ctx: Context, teacher: Any, data: FitData) -> float:
     """Return the force MAE of the teacher as it comes on the validation frames that it can label, meV/Angstrom."""
-    said, why = compute_each(calculators.make(teacher, device=ctx.device, root=ctx.home), data.valid)
-    good = [index for index in range(len(data.valid)) if index not in why]
-    if not good:
-        raise StageFailed(f"{ctx.name}: the teacher can label no validation frame ({why[0]}); take another teacher.")
-    errors = metrics.errors([data.valid[i] for i in good], [said[i] for i in good])
+    potential = calculators.make(teacher, device=ctx.device, root=ctx.home)
+    frames, said = predict_all(ctx, data.valid, potential, potential.name)
+    if not frames:
+        raise StageFailed(f"{ctx.name}: {potential.name} can label no validation frame; take another teacher.")
+    errors = metrics.errors(frames, said)
     return float(errors["force_mae_meV_per_A"])
 
 

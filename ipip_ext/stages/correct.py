@@ -15,15 +15,13 @@ from ase import Atoms
 
 from ipip_ext import calculators
 from ipip_ext import frames as fr
-from ipip_ext.compute import compute_each
 from ipip_ext.correction import TeacherCorrection
 from ipip_ext.correction_fit import Trial, fit
 from ipip_ext.errors import StageFailed
 from ipip_ext.potential import Potential, Prediction
 from ipip_ext.recipe import Correction
+from ipip_ext.stages.labelling import predict_all
 from ipip_ext.workspace import Context
-
-_AT_ONCE = 32
 
 _MOST_FRAMES = 500
 """Training frames to fit to, evenly taken: a few hundred coefficients need no more."""
@@ -64,17 +62,7 @@ def _mend(ctx: Context, correction: TeacherCorrection, pool: Path) -> float:
 
 def _labels(ctx: Context, potential: Potential, frames: Sequence[Atoms]) -> tuple[list[Atoms], list[Prediction]]:
     """Return the frames that the teacher can label, and its labels."""
-    kept: list[Atoms] = []
-    said: list[Prediction] = []
-    for start in range(0, len(frames), _AT_ONCE):
-        batch = frames[start : start + _AT_ONCE]
-        predictions, failures = compute_each(potential, batch)
-        for index, why in failures.items():
-            ctx.note(f"the teacher has no label for frame {batch[index].info[fr.ID]}: {why}")
-        fine = [index for index in range(len(batch)) if index not in failures]
-        kept += [batch[index] for index in fine]
-        said += [predictions[index] for index in fine]
-        ctx.progress((start + len(batch)) / len(frames), f"{start + len(batch)}/{len(frames)}, {potential.name}")
+    kept, said = predict_all(ctx, frames, potential, potential.name)
     if not kept:
         raise StageFailed(f"{ctx.name}: {potential.name} can label none of {len(frames)} training frames.")
     return kept, said

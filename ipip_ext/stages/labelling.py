@@ -8,21 +8,31 @@ from ase import Atoms
 
 from ipip_ext import frames as fr
 from ipip_ext.compute import compute_each
-from ipip_ext.potential import Potential
+from ipip_ext.potential import Potential, Prediction
 from ipip_ext.workspace import Context
 
-AT_ONCE = 32
+_AT_ONCE = 32
 
 
 def label_all(ctx: Context, frames: Sequence[Atoms], potential: Potential, source: str) -> list[Atoms]:
-    """Return `frames` with the potential's labels; one that it can't compute is left out and told of."""
-    done: list[Atoms] = []
-    for start in range(0, len(frames), AT_ONCE):
-        batch = frames[start : start + AT_ONCE]
+    """Return copies of the frames that the potential can label, with its labels."""
+    pairs = zip(*predict_all(ctx, frames, potential, source), strict=True)
+    return [fr.labelled(frame, told, source) for frame, told in pairs]
+
+
+def predict_all(
+    ctx: Context, frames: Sequence[Atoms], potential: Potential, who: str
+) -> tuple[list[Atoms], list[Prediction]]:
+    """Return the frames that the potential, called `who`, can label, and its labels; the others are told of."""
+    kept: list[Atoms] = []
+    said: list[Prediction] = []
+    for start in range(0, len(frames), _AT_ONCE):
+        batch = frames[start : start + _AT_ONCE]
         predictions, failures = compute_each(potential, batch)
         for index, why in failures.items():
-            ctx.note(f"no label for frame {batch[index].info[fr.ID]}: {why}")
-        pairs = enumerate(zip(batch, predictions, strict=True))
-        done += [fr.labelled(frame, told, source) for index, (frame, told) in pairs if index not in failures]
-        ctx.progress((start + len(batch)) / len(frames), f"{start + len(batch)}/{len(frames)}, {source}")
-    return done
+            ctx.note(f"{who} has no label for frame {batch[index].info[fr.ID]}: {why}")
+        fine = [index for index in range(len(batch)) if index not in failures]
+        kept += [batch[index] for index in fine]
+        said += [predictions[index] for index in fine]
+        ctx.progress((start + len(batch)) / len(frames), f"{start + len(batch)}/{len(frames)}, {who}")
+    return kept, said
