@@ -105,7 +105,7 @@ def run_baselines(
                 name = f"teacher ({calculators.describe(recipe.teacher)})"
                 model, align = _calculator(recipe, recipe.teacher), task["train"]
             case AdaptedBaseline():
-                model = {"calculator": mended.entry}
+                model, align = {"calculator": mended.entry}, task["train"]
             case CalculatorBaseline():
                 model, align = _calculator(recipe, baseline.calculator), task["train"]
             case Conventional():

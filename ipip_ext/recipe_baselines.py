@@ -40,6 +40,7 @@ class AdaptedBaseline(_OneOfAKind):
     """The teacher that `adapt` has fine-tuned: what the student is a small copy of. Costs no training."""
 
     kind: Literal["adapted"] = "adapted"
+    """Its energies are shifted to the task's zeros, as the teacher's are."""
 
 
 _BaselineName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]

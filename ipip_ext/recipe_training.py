@@ -135,7 +135,8 @@ class Adapt(Fit):
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = 0.99
     """Decay of the moving average of the weights, which is what is validated and kept; null switches it off."""
     energy_weight: NonNegativeFloat = 0.0
-    """0 by default: it is its forces that teach. Its energy zeros move to the task's all the same."""
+    """0 by default: it is its forces that teach. Its energies are then those of no zeros; the table shifts them to the
+    task's, as it does for the teacher that comes."""
 
 
 class Pretrain(Fit):

@@ -182,6 +182,8 @@ def test_it_is_a_row_and_its_labels_count_as_what_the_student_cost(folder):
         rows = {row["model"]: row for row in csv.DictReader(file) if row["split"] == "test"}
     plain = next(row for name, row in rows.items() if name.startswith("teacher"))
     assert float(rows["adapted"]["force_mae_meV_per_A"]) < float(plain["force_mae_meV_per_A"])
+    shifted = next(line for line in (folder / "run/compare.txt").read_text().splitlines() if "energies shifted" in line)
+    assert "adapted, " in shifted  # it learns no energies
     n_prepared = sum(record(folder, "prepare")["values"][key] for key in ("n_train", "n_valid"))
     assert int(float(rows["distilled"]["n_reference_labels"])) == n_prepared  # by its teacher
 
