@@ -126,7 +126,10 @@ class Fit(Section):
 
 
 class Adapt(Fit):
-    """Fine-tuning of the teacher on the training frames, before it labels the pool."""
+    """Fine-tuning of the teacher on the training frames, before it labels the pool.
+
+    CHGNet's groups, for `freeze` and `lr_factors`, are readouts, interactions, embedding and all.
+    """
 
     epochs: PositiveInt = 30
     """Most passes over the training frames."""
