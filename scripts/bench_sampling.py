@@ -159,11 +159,15 @@ class Bench:
                 return len(system) * self.n_steps, float("nan")
 
             ways = {engine: self.batched(irreps, starts, n_replicas, engine=engine) for engine in ("ase", "torchsim")}
-            per_s, _ = self.in_turn({**ways, "theirs": theirs})
+            per_s, shares = self.in_turn({**ways, "theirs": theirs})
             ratio = per_s["ase"] / per_s["torchsim"]
-            rows.append((irreps, *(f"{per_s[name]:.0f}" for name in ("theirs", "torchsim", "ase")), f"{ratio:.2f} x"))
+            rows.append((
+                irreps, *(f"{per_s[name]:.0f}" for name in ("theirs", "torchsim", "ase")), f"{ratio:.2f} x",
+                *(f"{shares[engine]:.0%}" for engine in ("torchsim", "ase")),
+            ))  # fmt: skip
         title = f"torch-sim, {n_replicas} replicas of about 24 atoms, replica-steps/s"
-        table(title, ("student", "ts.integrate", "engine torchsim", "engine ase", "ase : torchsim"), rows)
+        outside = [f"outside the model, {engine}" for engine in ("torchsim", "ase")]
+        table(title, ("student", "ts.integrate", "engine torchsim", "engine ase", "ase : torchsim", *outside), rows)
 
     def profile(self) -> None:
         """Print how much of the wall time the GPU computes."""
@@ -214,7 +218,7 @@ class Bench:
             initial_temperature_factor=1.0, guard=Guard(min_distance_factor=0.01) if tell else Guard(),
         )  # fmt: skip
         replicas = md.plan_replicas(starts, settings, 0, "bench")[:n_replicas]
-        timed = self.timed(potential, "forward")
+        timed = self.timed(potential.module, "forward")  # which torch-sim calls too
 
         def run() -> tuple[int, float]:
             timed.clear()
