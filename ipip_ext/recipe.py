@@ -169,8 +169,8 @@ class Recipe(Section):
     adapt: Adapt | None = None
     """Fine-tune the teacher, chgnet or {mace: ...}, on the training frames: then it is this one that labels the pool
     and all that is found later, and no correction is fitted. Once more where `label.reference` has added training
-    frames. It costs a training of the teacher, and taught better than any correction (docs/results.md). null: the teacher
-    as it comes."""
+    frames. It costs a training of the teacher, and taught better than any correction (docs/results.md). null: the
+    teacher as it comes."""
 
     explore: Explore
     """MD by the teacher."""
