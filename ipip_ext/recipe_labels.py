@@ -146,7 +146,7 @@ class Label(Section):
 
     relabel: bool = False
     """true: what is kept of the old pool is labelled anew too, by the same policy, since students outgrow the labels
-    that taught them. `teacher` would say the same again, unless `reference` and `correct` mend what it says."""
+    that taught them. `teacher` would say the same again, unless `reference` lets `correct` or `adapt` mend that."""
 
     @model_validator(mode="after")
     def _someone_who_learned(self) -> Label:
