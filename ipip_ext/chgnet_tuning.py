@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from ase import Atoms
+from ase.data import atomic_numbers
 
 from ipip_ext import frames as fr
 from ipip_ext import metrics
@@ -24,13 +25,13 @@ from ipip_ext.units import EV_PER_A3_PER_GPA
 GROUPS = {
     "readouts": ("mlp.", "readout_norm."),
     "interactions": ("atom_conv_layers.", "bond_conv_layers.", "angle_layers."),
-    "embedding": ("atom_embedding.", "bond_", "angle_embedding.", "angle_basis_expansion."),
-    "all": ("",),
-}
-"""Parameter group -> how the names of its parameters begin, where no group before has them."""
-
-_NEVER = ("composition_model.", "site_wise.")
-"""Energy zeros, which are fitted, and magnetic moments, which no label is of."""
+    "embedding": (
+        "atom_embedding.", "bond_embedding.", "angle_embedding.", "bond_weights_", "bond_basis_", "angle_basis_",
+    ),
+}  # fmt: skip
+"""Parameter group -> how the names of its parameters begin. In none are energy zeros, which are fitted, and magnetic
+moments, which no label is of."""
+GROUPS["all"] = tuple(prefix for prefixes in GROUPS.values() for prefix in prefixes)
 
 
 class ChgnetNetwork:
@@ -77,11 +78,9 @@ def tune(
     """
     network = ChgnetNetwork(potential, stress=settings.stress_weight > 0)
     _align(network.module, potential, data.train)
-    factors = lr_factors(groups(network.module), settings)
-    factors |= dict.fromkeys((name for name, _ in network.module.named_parameters() if name.startswith(_NEVER)), 0.0)
-    return Trainer(
-        network, data, settings, lr_factors=factors, seed=seed, folder=folder, device=potential.device, hooks=hooks
-    ).run()
+    frozen = dict.fromkeys((name for name, _ in network.module.named_parameters()), 0.0)
+    factors = frozen | lr_factors(groups(network.module), settings)
+    return Trainer(network, data, settings, lr_factors=factors, seed=seed, folder=folder, hooks=hooks).run()
 
 
 def save(model: Any, path: Path) -> None:
@@ -91,22 +90,17 @@ def save(model: Any, path: Path) -> None:
 
 def groups(model: torch.nn.Module) -> dict[str, tuple[str, ...]]:
     """Return the names of the parameters in each of `GROUPS`."""
-    names = [name for name, _ in model.named_parameters() if not name.startswith(_NEVER)]
-    found: dict[str, tuple[str, ...]] = {}
-    for group, prefixes in GROUPS.items():
-        taken = {name for others in found.values() for name in others} if group != "all" else set()
-        found[group] = tuple(name for name in names if name.startswith(prefixes) and name not in taken)
-    return found
+    names = [name for name, _ in model.named_parameters()]
+    return {group: tuple(n for n in names if n.startswith(prefixes)) for group, prefixes in GROUPS.items()}
 
 
 def _align(model: Any, potential: ChgnetPotential, frames: Sequence[Atoms]) -> None:
     """Move the energy of each element so that `model` has the zeros of labelled `frames`; forces don't change."""
     if model.composition_model is None:
         raise CalculatorError(f"{potential.name}: has no energy zeros to refit; take one of CHGNet's released models.")
-    numbers = sorted({int(z) for frame in frames for z in frame.numbers})
-    counts = np.array([[np.count_nonzero(frame.numbers == z) for z in numbers] for frame in frames], dtype=float)
+    symbols = sorted(fr.elements(frames))
     wanted = np.array([fr.labels_of(frame).energy_eV for frame in frames])
     said = np.array([told.energy_eV for told in potential.compute(frames)])
-    zeros = torch.as_tensor(metrics.fit_zeros(counts, wanted - said), dtype=torch.float32, device=potential.device)
+    zeros = torch.as_tensor(metrics.fit_zeros(fr.composition(frames, symbols), wanted - said), dtype=torch.float32)
     with torch.no_grad():
-        model.composition_model.fc.weight[0, [z - 1 for z in numbers]] += zeros
+        model.composition_model.fc.weight[0, [atomic_numbers[s] - 1 for s in symbols]] += zeros.to(potential.device)

@@ -35,6 +35,7 @@ class Network(Protocol):
 
     module: torch.nn.Module
     dtype: torch.dtype
+    device: str
 
     def graph(self, frame: Atoms) -> Any:
         """Return `frame` as the network takes it; made once, before the first epoch."""
@@ -48,7 +49,7 @@ class Network(Protocol):
         ...
 
     def finished(self, weights: Mapping[str, torch.Tensor]) -> Model:
-        """Return a model with these weights, all of them trainable again; the module has served."""
+        """Return a model with these weights; the module has served."""
         ...
 
 
@@ -73,10 +74,10 @@ class Trainer:
 
     def __init__(
         self, network: Network, data: FitData, settings: Fit, *, lr_factors: Mapping[str, float], seed: int,
-        folder: Path, device: str, hooks: FitHooks,
+        folder: Path, hooks: FitHooks,
     ) -> None:  # fmt: skip
-        self.settings, self.seed, self.device, self.hooks = settings, seed, device, hooks
-        self.network = network
+        self.settings, self.seed, self.hooks = settings, seed, hooks
+        self.network, self.device = network, network.device
         self.module = network.module.train()
         self.train = [_sample(frame, network) for frame in data.train]
         self.valid = [_sample(frame, network) for frame in data.valid]

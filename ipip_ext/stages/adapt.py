@@ -16,10 +16,10 @@ from typing import Any
 from ipip_ext import calculators, leakage, metrics
 from ipip_ext import frames as fr
 from ipip_ext.backends import registry
-from ipip_ext.backends.base import FitData, FitHooks, FitResult, lr_factors
+from ipip_ext.backends.base import FitData, FitResult, lr_factors
 from ipip_ext.errors import CalculatorError, Diverged, StageFailed
 from ipip_ext.recipe import Adapt
-from ipip_ext.stages.fitting import FOLDER, clear
+from ipip_ext.stages.fitting import FOLDER, clear, hooks_of
 from ipip_ext.stages.labelling import label_all, predict_all
 from ipip_ext.stages.train import adopt
 from ipip_ext.workspace import Context
@@ -42,7 +42,7 @@ def adapt(
     after = result.valid["force_mae_meV_per_A"]
     ctx.metric("teacher_valid_force_mae_before_meV_per_A", before)
     ctx.metric("teacher_valid_force_mae_meV_per_A", after)
-    ctx.note(f"the teacher's validation force error falls from {before:.0f} to {after:.0f} meV/A")
+    ctx.note(f"the teacher's validation force error is {after:.0f} meV/A, as it comes {before:.0f}")
     if after >= before:
         ctx.note("fine-tuning made the teacher no better; take a smaller adapt.lr, or leave adapt out")
     labels = {} if pool is None else {"frames": _label(ctx, {kind: str(_file(ctx))}, pool)}
@@ -77,10 +77,6 @@ def _file(ctx: Context) -> Path:
     return ctx.folder / "adapted.model"
 
 
-def _hooks(ctx: Context) -> FitHooks:
-    return FitHooks(ctx.metric, ctx.progress, ctx.note)
-
-
 def _label(ctx: Context, adapted: Mapping[str, str], pool: Path) -> Path:
     potential = calculators.make(adapted, device=ctx.device)
     path = ctx.folder / "pool.extxyz"
@@ -103,7 +99,7 @@ def _tune_chgnet(ctx: Context, settings: Adapt, teacher: Any, data: FitData) -> 
 
     potential = calculators.make(teacher, device=ctx.device, root=ctx.home)
     result = chgnet_tuning.tune(
-        potential, data, settings, seed=ctx.seed, folder=ctx.folder / FOLDER, hooks=_hooks(ctx)  # type: ignore[arg-type]
+        potential, data, settings, seed=ctx.seed, folder=ctx.folder / FOLDER, hooks=hooks_of(ctx)  # type: ignore[arg-type]
     )  # fmt: skip
     chgnet_tuning.save(result.model, _file(ctx))
     return result
@@ -113,7 +109,7 @@ def _tune_mace(ctx: Context, settings: Adapt, teacher: Mapping[str, str], data: 
     backend, start = adopt(teacher, ctx.home, fr.elements(data.train))
     start = backend.align_energies(start, data.train, ctx.device)
     result = backend.fit(
-        start, data, settings, seed=ctx.seed, folder=ctx.folder / FOLDER, device=ctx.device, hooks=_hooks(ctx)
+        start, data, settings, seed=ctx.seed, folder=ctx.folder / FOLDER, device=ctx.device, hooks=hooks_of(ctx)
     )  # fmt: skip
     native = backend.export(result.model, ctx.folder / FOLDER)
     os.replace(native, _file(ctx))

@@ -10,6 +10,7 @@ from typing import Any
 from ipip_ext.backends.base import Backend, FitData, FitHooks, FitResult, Model
 from ipip_ext.errors import Diverged
 from ipip_ext.recipe import Fit
+from ipip_ext.workspace import Context
 
 RETRY_LR_FACTOR = 0.1
 """Share of the learning rate with which a fine-tuning that diverged is tried once more."""
@@ -18,6 +19,11 @@ FOLDER = "fit"
 """Where a training within a stage's folder works."""
 
 _RETRY, _SECOND = "retry", "refit"
+
+
+def hooks_of(ctx: Context) -> FitHooks:
+    """Return how a training inside a stage speaks."""
+    return FitHooks(ctx.metric, ctx.progress, ctx.note)
 
 
 def fit_once(

@@ -12,10 +12,10 @@ from ase import Atoms
 from ipip_ext import frames as fr
 from ipip_ext import leakage
 from ipip_ext.backends import registry
-from ipip_ext.backends.base import Backend, FitData, FitHooks, FitResult, Model
+from ipip_ext.backends.base import Backend, FitData, FitResult, Model
 from ipip_ext.recipe import Finetune, Fit, Pretrain
 from ipip_ext.schema import Section
-from ipip_ext.stages.fitting import clear, fit_once, fit_or_retry
+from ipip_ext.stages.fitting import clear, fit_once, fit_or_retry, hooks_of
 from ipip_ext.workspace import Context
 
 
@@ -89,7 +89,7 @@ def tune_natively(
     leakage.refuse(ctx.name, [*labelled, *drawn], leakage.held_out(ctx.root))
     backend, start = adopt(foundation, ctx.home, fr.elements([*labelled, *drawn]))
     data, log = FitData(labelled, fr.read_frames(valid), drawn), ctx.folder / "run_train.log"
-    hooks = FitHooks(ctx.metric, ctx.progress, ctx.note)
+    hooks = hooks_of(ctx)
     result = backend.tune_natively(
         start, data, settings, tuning, seed=ctx.seed, folder=ctx.folder / "fit", log=log, device=ctx.device,
         hooks=hooks,
@@ -117,7 +117,7 @@ def _fit(
 ) -> dict[str, Any]:  # fmt: skip
     """Train; with `retries` once more if that diverges. Raises Diverged if it does so for good."""
     leakage.refuse(ctx.name, [*data.train, *data.replay], leakage.held_out(ctx.root))
-    hooks = FitHooks(ctx.metric, ctx.progress, ctx.note)
+    hooks = hooks_of(ctx)
     train = fit_or_retry if retries else fit_once
     result, retry = train(
         backend, start, data, settings, seed=ctx.seed, folder=ctx.folder, device=ctx.device, hooks=hooks,

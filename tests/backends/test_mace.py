@@ -78,7 +78,7 @@ def test_frozen_parameters_are_in_nothing_that_trains(tmp_path, schedule):
     factors, lrs = backend.lr_factors(model, settings), []
     trainer = Trainer(
         MaceNetwork(model, "cpu"), FitData(frames[:3], frames[3:]), settings, lr_factors=factors, seed=1,
-        folder=tmp_path, device="cpu",
+        folder=tmp_path,
         hooks=FitHooks(metric=lambda name, value, _step: lrs.append(value) if name == "lr" else None),
     )  # fmt: skip
     result = trainer.run()
@@ -101,7 +101,7 @@ def trainer_of(folder, notes=(), **changes):
     model = backend.build(TINY, E0S_EV, frames, seed=1)
     return Trainer(
         MaceNetwork(model, "cpu"), data, settings, lr_factors=backend.lr_factors(model, settings), seed=1,
-        folder=folder, device="cpu",
+        folder=folder,
         hooks=FitHooks(note=getattr(notes, "append", lambda _: None)),
     )  # fmt: skip
 

@@ -46,10 +46,8 @@ class MaceBackend(Backend):
         self, model: Student, data: FitData, settings: Fit, *, seed: int, folder: Path, device: str, hooks: FitHooks
     ) -> FitResult:  # fmt: skip
         factors = self.lr_factors(model, settings)
-        return Trainer(
-            MaceNetwork(model, device), data, settings, lr_factors=factors, seed=seed, folder=folder, device=device,
-            hooks=hooks,
-        ).run()  # fmt: skip
+        network = MaceNetwork(model, device)
+        return Trainer(network, data, settings, lr_factors=factors, seed=seed, folder=folder, hooks=hooks).run()
 
     def align_energies(self, model: Student, frames: Sequence[Atoms], device: str) -> Student:
         symbols = [chemical_symbols[z] for z in model.spec.atomic_numbers]

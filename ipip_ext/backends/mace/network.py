@@ -34,7 +34,7 @@ class MaceNetwork:
         return output
 
     def finished(self, weights: Mapping[str, torch.Tensor]) -> Student:
-        """Return the student with these weights, with MACE's own convolution."""
+        """Return the student with these weights, all of them trainable, with MACE's own convolution."""
         self.module.load_state_dict(weights)
         convolution.remove(self.module)
         return Student(self.spec, self.module.cpu().eval().requires_grad_(True))
