@@ -25,8 +25,8 @@ Check = Callable[[Recipe], object]
 RECIPE, EVENTS, LOG, TABLE = "recipe.yaml", "events.jsonl", "log.txt", "compare.csv"
 
 _FIRST_STAGE = {
-    "name": "prepare", "seed": "prepare", "data": "prepare", "teacher": "explore", "adapt": "pretrain",
-    "explore": "explore", "correct": "pretrain", "student": "pretrain", "pretrain": "pretrain", "finetune": "finetune",
+    "name": "prepare", "seed": "prepare", "data": "prepare", "teacher": "explore", "adapt": "adapt",
+    "explore": "explore", "correct": "correct", "student": "pretrain", "pretrain": "pretrain", "finetune": "finetune",
     "sample": "sample", "select": "select", "label": "label", "forget": "forget",
 }  # fmt: skip
 """The stage from which a change of a section matters; sections not named here may change freely,
@@ -144,12 +144,20 @@ def refuse_other(recipe: Recipe, folder: Path, redo: str | None) -> None:
     if redo is not None and "/" in redo and not any((folder / name).exists() for name in (redo, f"{redo}.part")):
         raise WorkspaceError(f"--redo {redo}: {folder} holds no such stage; `ipip-mace status {folder}` lists them.")
     for key, old, new in changes(recipe, folder):
-        stage = _FIRST_STAGE[key.split(".")[0]]
+        stage = _first_stage(key, recipe)
         if redo is None or loop.STAGES.index(redo.rsplit("/", 1)[-1]) > loop.STAGES.index(stage):
             raise WorkspaceError(
                 f"{folder}: belongs to another recipe: {key} is {old!r} there and {new!r} here;"
                 f" give the recipe another name, use --workdir, or start over with --redo {stage}."
             )
+
+
+def _first_stage(key: str, recipe: Recipe) -> str:
+    """Return the stage to redo for a change of `key`: one that `recipe` runs, as --redo finds no other."""
+    section, _, rest = key.partition(".")
+    stage = "ask" if section == "label" and rest.startswith("reference") else _FIRST_STAGE[section]
+    runs = {"adapt": recipe.adapt is not None, "correct": recipe.corrects, "ask": recipe.label.reference is not None}
+    return stage if runs.get(stage, True) else {"ask": "label"}.get(stage, "pretrain")
 
 
 def is_untouched(folder: Path) -> bool:

@@ -12,15 +12,17 @@ from click.testing import CliRunner
 from conftest import refused, write_alloy, write_recipe
 from test_finetuned import write_foundation
 
-from ipip_ext import calculators, chgnet_tuning
+from ipip_ext import calculators, chgnet_tuning, runner
 from ipip_ext import frames as fr
 from ipip_ext.backends.base import FitData, FitHooks
 from ipip_ext.backends.mace.backend import MaceBackend
 from ipip_ext.backends.testing import Interrupted, alloy
 from ipip_ext.cli import main
+from ipip_ext.errors import WorkspaceError
 from ipip_ext.events import EventBus, read_events
 from ipip_ext.metrics import errors
 from ipip_ext.recipe import Adapt
+from ipip_ext.recipe_file import load_recipe
 from ipip_ext.stages.adapt import adapt
 from ipip_ext.workspace import Workspace
 
@@ -193,6 +195,23 @@ def test_it_is_adapted_once(folder):
     assert run(folder).exit_code == 0
     again = list(read_events(folder / "run/events.jsonl"))[count:]
     assert {e.name for e in again if e.stage in ("adapt", "iter-00/adapt")} == {"reused"}
+
+
+@pytest.mark.parametrize(
+    ("sets", "stage"),
+    [
+        (["adapt.epochs=5"], "adapt"),
+        (["adapt=null", "baselines=[]"], "pretrain"),
+        (["adapt=null", "baselines=[]", "correct.form=none"], "pretrain"),
+        (["label.reference.budget=3"], "ask"),
+        (["label.reference=null"], "label"),
+    ],
+)
+def test_a_finished_run_names_the_stage_from_which_a_change_starts_over(folder, sets, stage):
+    recipe = load_recipe(folder / "recipe.yaml", sets)
+    with pytest.raises(WorkspaceError, match=f"start over with --redo {stage}"):
+        runner.verify(recipe, folder / "run")
+    runner.verify(recipe, folder / "run", redo=stage)
 
 
 @pytest.mark.parametrize(

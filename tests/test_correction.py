@@ -415,5 +415,7 @@ def test_a_corrected_run_is_reused_and_refuses_another_correction(corrected_run)
         assert {p: p.stat().st_mtime_ns for p in Path("runs/tiny").rglob("stage.json")} == before
         said = refused("run", "recipe.yaml", "--set", "correct.form=scale")
         assert "correct.form is 'pair' there and 'scale' here" in said
+        assert "--redo correct" in said
+        assert "--redo correct" in refused("run", "recipe.yaml", "--set", "correct.form=scale", "--redo", "pretrain")
         said = refused("run", "recipe.yaml", "--set", "correct.form=none")
         assert "--redo pretrain" in said
