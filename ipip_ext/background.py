@@ -47,13 +47,22 @@ class Background:
 
 
 def is_worthwhile(recipe: Recipe) -> bool:
-    """Return whether a second process has a core to itself and something to do."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return whether the second process has a core to itself and something to do."""
     return (
-        recipe.parallel
-        and recipe.device == "cpu"
-        and recipe.threads is not None
-        and 2 * recipe.threads <= cores
+        _room(recipe) > 0
         and recipe.label.reference is None  # else its training set is known only at the end
         and any(baseline.kind == "scratch" for baseline in recipe.baselines)
     )
+
+
+def spare_processes(recipe: Recipe) -> int:
+    """Return how many processes a stage may start that have a core to themselves."""
+    return _room(recipe) - is_worthwhile(recipe)
+
+
+def _room(recipe: Recipe) -> int:
+    """Return how many processes of as many threads the machine has room for beside this one."""
+    if not recipe.parallel or recipe.device != "cpu" or recipe.threads is None:
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(0, cores // recipe.threads - 1)

@@ -146,8 +146,8 @@ class Recipe(Section):
     other by spinning (docs/benchmarks.md)."""
 
     parallel: bool = True
-    """Train the from-scratch baseline in a second process meanwhile, on a CPU with a core to spare.
-    The results are the same, only sooner."""
+    """Train the from-scratch baseline in a second process meanwhile, and members of a committee side by side, on a
+    CPU with cores to spare. The results are the same, only sooner."""
 
     iterations: PositiveInt = 2
     """Rounds of pretrain, finetune, sample, label, forget."""

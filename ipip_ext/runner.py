@@ -81,10 +81,11 @@ def _run(
     second = background.Background(folder, recipe.folder)
     aside = second.before if not (redo or siblings) and background.is_worthwhile(recipe) else None
     try:
-        done = loop.run(
-            recipe,
-            Workspace(folder, bus, recipe.seed, recipe.device, redo, recipe.folder, siblings=siblings, before=aside),
-        )
+        work = Workspace(
+            folder, bus, recipe.seed, recipe.device, redo, recipe.folder, siblings=siblings, before=aside,
+            spare_processes=background.spare_processes(recipe),
+        )  # fmt: skip
+        done = loop.run(recipe, work)
     except BaseException as error:
         bus.emit(Event("run", "stopped", f"{type(error).__name__}: {error}"[:500]))
         raise

@@ -43,6 +43,8 @@ class Context:
     """Folder of the recipe, where factories of `python:` calculators are looked for."""
     root: Path | None = None
     """The run folder; nothing in it but inputs may decide what a stage makes."""
+    spare_processes: int = 0
+    """How many more processes a stage may start, each with as many threads as this one has."""
 
     def metric(self, name: str, value: float, step: int | None = None) -> None:
         """Say a number; the unit is part of the name."""
@@ -85,6 +87,7 @@ class Workspace:
     rehearsal: write nothing; check what would be reused and raise Unfinished at the first stage to compute.
     siblings: run folders from which a finished stage may be copied, if it is the very one that is wanted here.
     before: called with the name of each stage before it is looked for.
+    spare_processes: see Context.
     """
 
     root: Path
@@ -96,6 +99,7 @@ class Workspace:
     rehearsal: bool = False
     siblings: tuple[Path, ...] = ()
     before: Callable[[str], None] | None = None
+    spare_processes: int = 0
     _redoing: bool = field(default=False, init=False)
 
     def do(
@@ -178,7 +182,7 @@ class Workspace:
         name = wanted["stage"]
         self.bus.emit(Event("stage", "started", stage=name))
         start = time.monotonic()
-        context = Context(part, name, wanted["seed"], self.device, self.bus, self.home, self.root)
+        context = Context(part, name, wanted["seed"], self.device, self.bus, self.home, self.root, self.spare_processes)
         given = (params,) if params is not None else ()
         try:
             results = stage(context, *given, **inputs)

@@ -1,4 +1,4 @@
-"""The second process: the same weights, and none left behind."""
+"""More processes: the same weights, and none left behind."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ import pytest
 from conftest import write_recipe
 from safetensors.numpy import load_file
 
-from ipip_ext import background
-from ipip_ext.events import read_events
+from ipip_ext import background, stages
+from ipip_ext.events import Event, EventBus, Sink, read_events
 from ipip_ext.recipe_file import load_recipe
+from ipip_ext.stages.committee import committee
+from ipip_ext.workspace import Context
 
 pytestmark = pytest.mark.slow
 
@@ -29,15 +31,15 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def seconds(folder: Path) -> list[int]:
-    """Return the ids of the second processes of the run in `folder`."""
+def processes(module: str, folder: Path) -> list[int]:
+    """Return the ids of the processes of `module` at work in `folder`."""
     found = []
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             words = entry.read_bytes().split(b"\0")
         except OSError:
             continue
-        if b"ipip_ext.second_process" in words and any(str(folder).encode() in word for word in words):
+        if module.encode() in words and any(str(folder).encode() in word for word in words):
             found.append(int(entry.parent.name))
     return found
 
@@ -64,13 +66,94 @@ def test_no_second_process_outlives_a_killed_run(tmp_path, alloy_data):
     while not checkpoint.exists():
         assert first.poll() is None
         time.sleep(0.01)
-    assert seconds(tmp_path)
+    assert processes("ipip_ext.second_process", tmp_path)
     first.send_signal(signal.SIGKILL)
     first.wait()
     deadline = time.monotonic() + 60
-    while seconds(tmp_path) and time.monotonic() < deadline:
+    while processes("ipip_ext.second_process", tmp_path) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not seconds(tmp_path)
+    assert not processes("ipip_ext.second_process", tmp_path)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory, finished_run) -> Path:
+    """The members of a committee, trained one after another."""
+    return train_members(finished_run, tmp_path_factory.mktemp("alone") / "stage", spare_processes=0)
+
+
+class Heard(list[Event]):
+    """A sink that keeps what it is told."""
+
+    def __call__(self, event: Event) -> None:
+        self.append(event)
+
+    def texts(self, kind: str) -> list[str]:
+        return [e.data["text"] if kind == "progress" else e.name for e in self if e.kind == kind]
+
+
+def train_members(project: Path, folder: Path, *sinks: Sink, spare_processes: int = 2) -> Path:
+    """Train a committee of four for the first iteration of the run in `project`; return its members."""
+    folder.mkdir(exist_ok=True)
+    run = project / "runs/tiny"
+    ctx = Context(folder, "iter-00/committee", 7, "cpu", EventBus(list(sinks)), spare_processes=spare_processes)
+    recipe = load_recipe(run / "recipe.yaml")
+    done = committee(
+        ctx, recipe.finetune, student=recipe.student, size=4, bootstrap=True,
+        pretrained=run / "iter-00/pretrain/model", tuned=run / "iter-00/finetune/model",
+        pool=run / "explore/frames.extxyz", train=run / "prepare/train.extxyz", valid=run / "prepare/valid.extxyz",
+    )  # fmt: skip
+    return done["members"]
+
+
+def assert_same_members(some: Path, others: Path) -> None:
+    for k in range(4):
+        expected, found = (load_file(members / f"{k}/student.safetensors") for members in (some, others))
+        assert all(np.array_equal(expected[name], found[name]) for name in expected), k
+
+
+def test_members_side_by_side_are_those_that_come_one_after_another(alone, finished_run, tmp_path):
+    heard = Heard()
+    assert_same_members(alone, train_members(finished_run, tmp_path / "stage", heard))
+    assert {path.name for path in (tmp_path / "stage").iterdir()} == {"members", "calibration.json"}
+    told = heard.texts("progress")
+    assert all(any(text.startswith(f"member {k}: epoch") for text in told) for k in (1, 2, 3))
+    shares = [event.value for event in heard if event.kind == "progress"]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+
+
+def test_what_a_process_leaves_undone_the_first_one_does(alone, finished_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(stages.members, "_COMMAND", [sys.executable, "-c", "raise SystemExit(3)"])
+    heard = Heard()
+    assert_same_members(alone, train_members(finished_run, tmp_path / "stage", heard))
+    assert sum("its process ended (exit code 3)" in text for text in heard.texts("note")) == 2
+
+
+def test_a_stop_ends_them_and_what_they_have_trained_is_gone_on_with(alone, finished_run, tmp_path):
+    class Stop(BaseException):
+        pass
+
+    def at_the_first_word_of_another(event: Event) -> None:
+        if event.kind == "progress" and event.data["text"].startswith("member 3: epoch"):
+            raise Stop
+
+    with pytest.raises(Stop):
+        train_members(finished_run, tmp_path / "stage", at_the_first_word_of_another)
+    assert not processes("ipip_ext.stages.member_process", tmp_path)
+    assert_same_members(alone, train_members(finished_run, tmp_path / "stage"))
+
+
+def test_processes_are_started_only_for_cores_that_are_free(tmp_path, alloy_data, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(8)), raising=False)
+
+    def spare(**changes: object) -> int:
+        changes = {"parallel": True} | changes
+        return background.spare_processes(load_recipe(write_recipe(tmp_path, alloy_data, **changes)))
+
+    assert spare() == 6  # one is this process's, one is the baseline's
+    assert spare(baselines=[]) == 7
+    assert spare(baselines=[], threads=3) == 1
+    assert spare(threads=8) == spare(threads=None) == spare(device="cuda") == spare(parallel=False) == 0
 
 
 def test_it_is_started_only_where_it_helps(tmp_path, alloy_data):

@@ -9,22 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from ase import Atoms
 from numpy.typing import NDArray
 
 from ipip_ext import calculators, leakage
 from ipip_ext import frames as fr
 from ipip_ext.backends import registry
-from ipip_ext.backends.base import FitData, FitHooks
 from ipip_ext.committee import CommitteePotential, calibrate, frame_spread
 from ipip_ext.compute import compute_each
 from ipip_ext.errors import StageFailed
 from ipip_ext.potential import Potential
 from ipip_ext.recipe import Asking, Finetune
 from ipip_ext.schema import Section
-from ipip_ext.seeds import derive
 from ipip_ext.select import diverse
-from ipip_ext.stages.fitting import fit_or_retry
+from ipip_ext.stages.members import Members, train_members
 from ipip_ext.workspace import Context
 
 
@@ -35,35 +34,27 @@ def committee(
     """Fine-tune the other members from the same pretrained student, and calibrate their spread on validation.
 
     Member 0 is the iteration's own student; each other one has a seed and, with `bootstrap`, a resample of
-    the training frames of its own. One that diverges is tried once more as a fine-tuning is.
+    the training frames of its own.
     """
-    backend = registry.backend(student.backend)  # type: ignore[attr-defined]
+    backend = student.backend  # type: ignore[attr-defined]
     members = ctx.folder / "members"
     shutil.copytree(tuned, members / "0", dirs_exist_ok=True)
-    labelled, held = fr.read_frames(train), fr.read_frames(valid)
+    held = fr.read_frames(valid)
     replay = fr.read_frames(pool) if finetune.replay_fraction > 0 else []
-    leakage.refuse(ctx.name, [*labelled, *replay], leakage.held_out(ctx.root))
-    start = backend.align_energies(backend.load(pretrained), labelled, ctx.device)
-    for k in range(1, size):
-        if (members / str(k) / "student.json").exists():  # finished before a kill
-            continue
-        seed = derive(ctx.seed, "member", k)
-        seen = _resample(labelled, seed) if bootstrap else labelled
-        data = FitData(seen, held, replay, finetune.replay_fraction, finetune.replay_weight)
-        result, _ = fit_or_retry(
-            backend, start, data, finetune, seed=seed, folder=ctx.folder / f"member-{k}", device=ctx.device,
-            hooks=_member_hooks(ctx, k, size), where=f"{ctx.name}, member {k}",
-        )  # fmt: skip
-        backend.save(result.model, members / str(k))
-        shutil.rmtree(ctx.folder / f"member-{k}", ignore_errors=True)
-    joint = CommitteePotential.load(members, backend.name, ctx.device)
+    leakage.refuse(ctx.name, [*fr.read_frames(train), *replay], leakage.held_out(ctx.root))
+    others = Members(
+        backend=backend, finetune=finetune, bootstrap=bootstrap, pretrained=pretrained, train=train, valid=valid,
+        pool=pool, folder=members, device=ctx.device, threads=torch.get_num_threads(), seed=ctx.seed, where=ctx.name,
+    )  # fmt: skip
+    train_members(ctx, others, size)
+    joint = CommitteePotential.load(members, backend, ctx.device)
     found = calibrate(joint.opinions(held), held)
     (ctx.folder / "calibration.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
     ctx.metric("committee_error_per_spread", found["error_per_spread"])
     ctx.metric("committee_rank_correlation", found["rank_correlation"])
     return {
         "members": members,
-        "backend": backend.name,
+        "backend": backend,
         "calibration": ctx.folder / "calibration.json",
         "error_per_spread": found["error_per_spread"],
     }
@@ -174,15 +165,3 @@ def _label_each(ctx: Context, frames: Sequence[Atoms], calculator: Any, source: 
     if frames and not labels:
         raise StageFailed(f"{ctx.name}: {source} could label none of {len(frames)} frames; see the notes above.")
     return labels
-
-
-def _member_hooks(ctx: Context, k: int, size: int) -> FitHooks:
-    return FitHooks(
-        progress=lambda share, text: ctx.progress((k - 1 + share) / (size - 1), f"member {k}: {text}"),
-        note=lambda text: ctx.note(f"member {k}: {text}"),
-    )
-
-
-def _resample(frames: Sequence[Atoms], seed: int) -> list[Atoms]:
-    rows = np.random.default_rng(seed).integers(0, len(frames), len(frames))
-    return [frames[i] for i in rows]

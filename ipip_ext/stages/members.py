@@ -1,0 +1,188 @@
+"""The members of a committee: fine-tuned one after another, or side by side where cores are free.
+
+Small graphs gain more from a second process than from a second thread. A member's seed derives from its number, so its
+weights are the same wherever it is trained.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from pydantic import BaseModel
+
+from ipip_ext import frames as fr
+from ipip_ext.backends import registry
+from ipip_ext.backends.base import FitData, FitHooks
+from ipip_ext.recipe import Finetune
+from ipip_ext.seeds import derive
+from ipip_ext.stages.fitting import fit_or_retry
+from ipip_ext.workspace import Context
+
+_POLL_S = 0.2
+
+
+class Members(BaseModel):
+    """What all members are made of, as it can be handed to another process.
+
+    pretrained: the student that each begins with. bootstrap: each draws its training frames anew, with replacement.
+    folder: where they go, each in a folder named by its number; they are trained beside it.
+    """
+
+    backend: str
+    finetune: Finetune
+    bootstrap: bool
+    pretrained: Path
+    train: Path
+    valid: Path
+    pool: Path
+    folder: Path
+    device: str
+    threads: int
+    seed: int
+    where: str
+
+    def is_trained(self, k: int) -> bool:
+        """Whether member k is finished."""
+        return (self.folder / str(k) / "student.json").exists()
+
+    def train_one(self, k: int, hooks: FitHooks) -> None:
+        """Train member k, or go on with it; if it diverges, once more as a fine-tuning is. Raises Diverged."""
+        backend, work = registry.backend(self.backend), self.folder.parent / f"member-{k}"
+        labelled = fr.read_frames(self.train)
+        seed = derive(self.seed, "member", k)
+        start = backend.align_energies(backend.load(self.pretrained), labelled, self.device)
+        share = self.finetune.replay_fraction
+        data = FitData(
+            _resample(labelled, seed) if self.bootstrap else labelled, fr.read_frames(self.valid),
+            fr.read_frames(self.pool) if share > 0 else [], share, self.finetune.replay_weight,
+        )  # fmt: skip
+        result, _ = fit_or_retry(
+            backend, start, data, self.finetune, seed=seed, folder=work, device=self.device, hooks=hooks,
+            where=f"{self.where}, member {k}",
+        )  # fmt: skip
+        backend.save(result.model, self.folder / str(k))
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def train_members(ctx: Context, members: Members, size: int) -> None:
+    """Train members 1 to size - 1, as many at a time as `ctx` has processes to spare. Raises Diverged."""
+    side = _SideBySide(ctx, members, size)
+    try:
+        while (k := side.take()) is not None:
+            members.train_one(k, side.hooks(k))
+            side.heard(k, 1.0, "done")
+    finally:
+        side.stop()
+
+
+class _SideBySide:
+    """Hands out members: some to other processes, the rest and whatever those leave undone to this one."""
+
+    def __init__(self, ctx: Context, members: Members, size: int) -> None:
+        self.ctx = ctx
+        self.members = members
+        self.share = {k: float(members.is_trained(k)) for k in range(1, size)}
+        self.waiting = [k for k, share in self.share.items() if share < 1]
+        self.left: list[int] = []
+        self.others: dict[int, subprocess.Popen[bytes]] = {}
+        self.folder = ctx.folder / "side-by-side"
+        self.n_heard: dict[int, int] = {}
+
+    def take(self) -> int | None:
+        """Return the member that this process shall train; None once all are trained."""
+        mine = self._next()
+        while self.waiting and len(self.others) < self.ctx.spare_processes:
+            self._start(self.waiting.pop(0))
+        while mine is None and self.others:
+            time.sleep(_POLL_S)
+            self._listen()
+            mine = self._next()
+        return mine
+
+    def hooks(self, k: int) -> FitHooks:
+        """Return how member k speaks where this process trains it."""
+
+        def progress(share: float, text: str) -> None:
+            self.heard(k, share, text)
+            self._listen()
+
+        return FitHooks(progress=progress, note=lambda text: self.ctx.note(f"member {k}: {text}"))
+
+    def heard(self, k: int, share: float, text: str) -> None:
+        """Pass on how far member k is as how far all are."""
+        self.share[k] = share
+        self.ctx.progress(sum(self.share.values()) / len(self.share), f"member {k}: {text}")
+
+    def stop(self) -> None:
+        """End the other processes; what they have trained is kept."""
+        for process in self.others.values():
+            process.terminate()
+        for process in self.others.values():
+            process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _next(self) -> int | None:
+        return next((some.pop(0) for some in (self.left, self.waiting) if some), None)
+
+    def _start(self, k: int) -> None:
+        self.folder.mkdir(exist_ok=True)
+        task = self.folder / "members.json"
+        task.write_text(self.members.model_dump_json(), encoding="utf-8")
+        self.n_heard[k] = 0
+        with self._said(k).open("wb") as said:
+            self.others[k] = subprocess.Popen(  # noqa: S603 - our own module
+                [*_COMMAND, str(task), str(k), str(os.getpid())],
+                stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+
+    def _said(self, k: int) -> Path:
+        return self.folder / f"{k}.jsonl"
+
+    def _listen(self) -> None:
+        """Pass on what the others have said since; what one of them has left undone is this process's to do."""
+        for k, process in list(self.others.items()):
+            code = process.poll()
+            self._pass_on(k)
+            if code is None:
+                continue
+            del self.others[k]
+            if not self.members.is_trained(k):
+                self.ctx.note(f"member {k}: its process ended (exit code {code}); this one goes on with it")
+                self.left.append(k)
+
+    def _pass_on(self, k: int) -> None:
+        *lines, _cut = self._said(k).read_text(encoding="utf-8", errors="replace").split("\n")
+        for line in lines[self.n_heard[k] :]:
+            said = _parsed(line)
+            if "note" in said:
+                self.ctx.note(f"member {k}: {said['note']}")
+            elif "share" in said:
+                self.heard(k, said["share"], said["text"])
+        self.n_heard[k] = len(lines)
+
+
+def _parsed(line: str) -> dict[str, Any]:
+    """Return what a process says in `line`; nothing if a library printed it."""
+    with contextlib.suppress(ValueError):
+        said = json.loads(line)
+        if isinstance(said, dict):
+            return said
+    return {}
+
+
+_COMMAND = [sys.executable, "-m", "ipip_ext.stages.member_process"]
+
+
+def _resample(frames: list[Atoms], seed: int) -> list[Atoms]:
+    rows = np.random.default_rng(seed).integers(0, len(frames), len(frames))
+    return [frames[i] for i in rows]
