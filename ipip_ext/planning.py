@@ -44,9 +44,11 @@ def plan(recipe: Recipe, data: Dataset, teacher: Potential) -> Plan:
     per_round = _frames_trained(recipe.pretrain, pool)
     tuned = _frames_trained(recipe.finetune, len(data.train), recipe.finetune.replay_fraction)
     scratch = sum(_frames_trained(b.fit, len(data.train)) for b in recipe.baselines if b.kind == "scratch")
-    seconds = {} if recipe.adapt is None else {
-        "adapt (the teacher)": _frames_trained(recipe.adapt, len(data.train)) * t_teacher * _TRAINING_STEP
-    }  # fmt: skip
+    seconds = {}
+    if recipe.adapt is not None:
+        times = 1 if recipe.label.reference is None else rounds  # anew with the labels bought after each but the last
+        one = _frames_trained(recipe.adapt, len(data.train)) * t_teacher * _TRAINING_STEP
+        seconds[f"adapt x {times} (the teacher)"] = times * one
     seconds |= {
         "explore (teacher MD)": t_teacher * walk.n_steps * _replicas(walk, data),
         f"pretrain x {rounds}": rounds * per_round * t_student * _TRAINING_STEP,

@@ -177,6 +177,8 @@ def test_bought_labels_adapt_it_again(folder):
     assert record(folder, "iter-00/label")["fingerprint"]["inputs"]["teacher"] == {"mace": file}
     inputs = second["fingerprint"]["inputs"]  # from the teacher as it comes, not from what the first has made of it
     assert inputs["teacher"] == first["fingerprint"]["inputs"]["teacher"]
+    said = CliRunner().invoke(main, ["check", str(folder / "recipe.yaml"), "--trust-models"], catch_exceptions=False)
+    assert "adapt x 2 (the teacher)" in said.output
 
 
 def test_it_is_a_row_and_its_labels_count_as_what_the_student_cost(folder):
