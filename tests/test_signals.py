@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import write_recipe
-from test_background import seconds
+from test_background import processes
 
 from ipip_ext import signals
 from ipip_ext.events import Event, EventBus, read_events
@@ -120,7 +120,7 @@ def test_a_training_run_stops_and_says_how_to_go_on(tmp_path, alloy_data, signum
     assert last_word(run) == f"Stopped: signal {name}"
     assert (run / "iter-00/pretrain.part/fit/checkpoint.pt").stat().st_size > 0
     assert not (run / "lock.json").exists()
-    assert not seconds(tmp_path)
+    assert not processes("ipip_ext.second_process", tmp_path)
 
 
 @pytest.mark.slow
