@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -65,6 +67,12 @@ def test_links_lead_somewhere():
         for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text()):
             if not target.startswith("http"):
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_figures_of_the_results_are_drawn_from_their_tables(tmp_path):
+    subprocess.run([sys.executable, ROOT / "scripts/plot_results.py", "--out", tmp_path], check=True)
+    drawn = {path.name for path in tmp_path.iterdir()}
+    assert drawn == set(re.findall(r"figures/(\w+\.png)", (ROOT / "docs/results.md").read_text()))
 
 
 def test_every_command_has_help():
