@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from ipip_ext.console import LogFile
 from ipip_ext.events import Event, EventBus, JsonLines
 from ipip_ext.recipe import Scratch
 from ipip_ext.recipe_file import load_recipe
-from ipip_ext.signals import end_with
+from ipip_ext.signals import end_if_orphaned, end_with
 from ipip_ext.workspace import Workspace
 
 
@@ -38,8 +37,7 @@ class _Orphaned:
         self.parent = parent
 
     def __call__(self, _event: Event) -> None:
-        if os.getppid() != self.parent:
-            os._exit(1)
+        end_if_orphaned(self.parent)
 
 
 if __name__ == "__main__":

@@ -88,6 +88,11 @@ def end_with(parent: int) -> None:
     """Have Linux end this process with its parent, the process `parent`, so that a resumed run meets no rival."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_if_orphaned(parent)
+
+
+def end_if_orphaned(parent: int) -> None:
+    """End this process if its parent, the process `parent`, is gone: for where the kernel doesn't."""
     if os.getppid() != parent:
         os._exit(1)
 

@@ -39,16 +39,14 @@ def committee(
     backend = student.backend  # type: ignore[attr-defined]
     members = ctx.folder / "members"
     shutil.copytree(tuned, members / "0", dirs_exist_ok=True)
-    held = fr.read_frames(valid)
-    replay = fr.read_frames(pool) if finetune.replay_fraction > 0 else []
-    leakage.refuse(ctx.name, [*fr.read_frames(train), *replay], leakage.held_out(ctx.root))
     others = Members(
         backend=backend, finetune=finetune, bootstrap=bootstrap, pretrained=pretrained, train=train, valid=valid,
         pool=pool, folder=members, device=ctx.device, threads=torch.get_num_threads(), seed=ctx.seed, where=ctx.name,
     )  # fmt: skip
+    leakage.refuse(ctx.name, [*others.labelled, *others.replay], leakage.held_out(ctx.root))
     train_members(ctx, others, size)
     joint = CommitteePotential.load(members, backend, ctx.device)
-    found = calibrate(joint.opinions(held), held)
+    found = calibrate(joint.opinions(others.held), others.held)
     (ctx.folder / "calibration.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
     ctx.metric("committee_error_per_spread", found["error_per_spread"])
     ctx.metric("committee_rank_correlation", found["rank_correlation"])

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 
 import torch
 
 from ipip_ext.backends.base import FitHooks
-from ipip_ext.signals import end_with
+from ipip_ext.signals import end_if_orphaned, end_with
 from ipip_ext.stages.members import Members
 
 
@@ -19,8 +18,7 @@ def main(task: Path, k: int, parent: int) -> None:
     end_with(parent)
 
     def say(**what: object) -> None:
-        if os.getppid() != parent:  # gone, and the kernel did not end this one
-            os._exit(1)
+        end_if_orphaned(parent)
         sys.stdout.write(json.dumps(what) + "\n")
         sys.stdout.flush()
 

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from pydantic import BaseModel
 
 from ipip_ext import frames as fr
 from ipip_ext.backends import registry
-from ipip_ext.backends.base import FitData, FitHooks
+from ipip_ext.backends.base import FitData, FitHooks, Model
 from ipip_ext.recipe import Finetune
 from ipip_ext.seeds import derive
 from ipip_ext.stages.fitting import fit_or_retry
@@ -55,19 +56,35 @@ class Members(BaseModel):
         """Whether member k is finished."""
         return (self.folder / str(k) / "student.json").exists()
 
+    @cached_property
+    def labelled(self) -> list[Atoms]:
+        """The training frames, read once for all members that this process trains."""
+        return fr.read_frames(self.train)
+
+    @cached_property
+    def held(self) -> list[Atoms]:
+        """The validation frames."""
+        return fr.read_frames(self.valid)
+
+    @cached_property
+    def replay(self) -> list[Atoms]:
+        """The pool, where some of it is replayed."""
+        return fr.read_frames(self.pool) if self.finetune.replay_fraction > 0 else []
+
+    @cached_property
+    def start(self) -> Model:
+        """The pretrained student with the task's energy zeros."""
+        backend = registry.backend(self.backend)
+        return backend.align_energies(backend.load(self.pretrained), self.labelled, self.device)
+
     def train_one(self, k: int, hooks: FitHooks) -> None:
         """Train member k, or go on with it; if it diverges, once more as a fine-tuning is. Raises Diverged."""
         backend, work = registry.backend(self.backend), self.folder.parent / f"member-{k}"
-        labelled = fr.read_frames(self.train)
         seed = derive(self.seed, "member", k)
-        start = backend.align_energies(backend.load(self.pretrained), labelled, self.device)
-        share = self.finetune.replay_fraction
-        data = FitData(
-            _resample(labelled, seed) if self.bootstrap else labelled, fr.read_frames(self.valid),
-            fr.read_frames(self.pool) if share > 0 else [], share, self.finetune.replay_weight,
-        )  # fmt: skip
+        seen = _resample(self.labelled, seed) if self.bootstrap else self.labelled
+        data = FitData(seen, self.held, self.replay, self.finetune.replay_fraction, self.finetune.replay_weight)
         result, _ = fit_or_retry(
-            backend, start, data, self.finetune, seed=seed, folder=work, device=self.device, hooks=hooks,
+            backend, self.start, data, self.finetune, seed=seed, folder=work, device=self.device, hooks=hooks,
             where=f"{self.where}, member {k}",
         )  # fmt: skip
         backend.save(result.model, self.folder / str(k))
