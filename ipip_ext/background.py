@@ -12,8 +12,8 @@ import sys
 import time
 from pathlib import Path
 
-from ipip_ext.comparison import SCRATCH
-from ipip_ext.recipe import Recipe
+from ipip_ext.baselines import SCRATCH
+from ipip_ext.recipe.recipe import Recipe
 
 _POLL_S = 0.2
 

@@ -10,10 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ipip_ext import calculators
-from ipip_ext.comparison import Contender, compare, run_baselines
-from ipip_ext.recipe import Recipe
+from ipip_ext.baselines import Contender, compare, run_baselines
+from ipip_ext.recipe.recipe import Recipe
 from ipip_ext.rounds import MendedTeacher, Round, ask_reference, best_of, mend, opinion_of, still_pays, vote
+from ipip_ext.run.workspace import Done, Workspace
 from ipip_ext.stages.evaluate import evaluate
 from ipip_ext.stages.explore import explore, sample
 from ipip_ext.stages.export import export
@@ -21,7 +21,7 @@ from ipip_ext.stages.label import label
 from ipip_ext.stages.pool import forget, select
 from ipip_ext.stages.prepare import prepare
 from ipip_ext.stages.train import finetune, pretrain
-from ipip_ext.workspace import Done, Workspace
+from ipip_ext.teachers import entries
 
 STAGES = (
     "prepare", "explore", "adapt", "correct", "pretrain", "finetune", "evaluate", "sample", "select", "committee",
@@ -39,7 +39,7 @@ def run(recipe: Recipe, work: Workspace) -> Done:
     task = {"train": data.train, "valid": data.valid}
     ood = recipe.data.ood and recipe.data.ood.model_dump()
     exam = {"test": data.test, "ood": ood, "batch_size": recipe.evaluate.batch_size}
-    given = calculators.identity(recipe.teacher, recipe.folder)
+    given = entries.identity(recipe.teacher, recipe.folder)
     mended, pool = mend(recipe, work, task, work.do(explore, recipe.explore, teacher=given, starts=data.starts))
     assert pool is not None
     rounds, voted = iterate(recipe, work, data, exam, task=task, pool=pool, mended=mended)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ipip_ext import calculators
-from ipip_ext.recipe import Recipe
+from ipip_ext.recipe.recipe import Recipe
+from ipip_ext.run.workspace import Done, Workspace
 from ipip_ext.stages.adapt import adapt
 from ipip_ext.stages.committee import ask, committee
 from ipip_ext.stages.correct import correct
-from ipip_ext.workspace import Done, Workspace
+from ipip_ext.teachers import entries
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,12 @@ def mend(
     recipe: Recipe, work: Workspace, task: Mapping[str, Any], pool: Done | None, at: str = ""
 ) -> tuple[MendedTeacher, Done | None]:  # fmt: skip
     """Return the teacher, mended by the training frames as the recipe wants it, and `pool` with its labels."""
-    teacher = calculators.identity(recipe.teacher, recipe.folder)
+    teacher = entries.identity(recipe.teacher, recipe.folder)
     frames = None if pool is None else pool.frames
     if recipe.adapt is not None:
         adapted = work.do(adapt, recipe.adapt, at=at, teacher=teacher, **task, pool=frames)
         file = str(adapted.file.resolve())
-        return MendedTeacher(calculators.identity({adapted.kind: file})), adapted
+        return MendedTeacher(entries.identity({adapted.kind: file})), adapted
     if recipe.corrects:
         fitted = work.do(correct, recipe.correct, at=at, teacher=teacher, train=task["train"], pool=frames)
         return MendedTeacher(teacher, fitted.correction), fitted
@@ -65,8 +65,8 @@ def ask_reference(recipe: Recipe, work: Workspace, r: Round, voted: Done, new: P
     wanted = recipe.label.reference
     assert wanted is not None
     return work.do(
-        ask, wanted.asking, at=r.at, calculator=calculators.identity(wanted.calculator, recipe.folder),
-        teacher=calculators.identity(recipe.teacher, recipe.folder), frames=new, pool=r.pool.frames,
+        ask, wanted.asking, at=r.at, calculator=entries.identity(wanted.calculator, recipe.folder),
+        teacher=entries.identity(recipe.teacher, recipe.folder), frames=new, pool=r.pool.frames,
         members=voted.members, backend=voted.backend, **r.task, test=test,
     )  # fmt: skip
 

@@ -10,19 +10,20 @@ from typing import Any
 
 import yaml
 
-from ipip_ext import background, disk, fingerprint, lock, loop, preflight, provenance, signals
-from ipip_ext.console import Console, LogFile
+from ipip_ext import background, loop
+from ipip_ext.check import preflight
 from ipip_ext.errors import WorkspaceError, did_you_mean
-from ipip_ext.events import Event, EventBus, JsonLines
-from ipip_ext.recipe import Recipe
-from ipip_ext.recipe_file import dump_recipe
-from ipip_ext.schema import flatten
-from ipip_ext.tracking import MlflowMirror
-from ipip_ext.workspace import Done, Unfinished, Workspace
+from ipip_ext.recipe.file import dump_recipe
+from ipip_ext.recipe.recipe import Recipe
+from ipip_ext.run import device, disk, fingerprint, lock, provenance, signals
+from ipip_ext.run.console import Console, LogFile
+from ipip_ext.run.events import Event, EventBus, JsonLines
+from ipip_ext.run.layout import EVENTS, LOG, MODEL, RECIPE
+from ipip_ext.run.plain import flatten
+from ipip_ext.run.workspace import Done, Unfinished, Workspace
+from ipip_ext.tracking.mirror import MlflowMirror
 
 Check = Callable[[Recipe], object]
-
-RECIPE, EVENTS, LOG, TABLE = "recipe.yaml", "events.jsonl", "log.txt", "compare.csv"
 
 _FIRST_STAGE = {
     "name": "prepare", "seed": "prepare", "data": "prepare", "teacher": "explore", "adapt": "adapt",
@@ -46,7 +47,7 @@ def run(
     Raises UserError before anything is written if recipe, data, teacher or folder are not in order, or if another
     process is at work in the folder.
     """
-    recipe = verify(recipe, folder, redo, check)
+    recipe = admit(recipe, folder, redo, check)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -95,7 +96,7 @@ def _run(
     return done
 
 
-def verify(recipe: Recipe, folder: Path, redo: str | None = None, check: Check = preflight.check) -> Recipe:
+def admit(recipe: Recipe, folder: Path, redo: str | None = None, check: Check = preflight.check) -> Recipe:
     """Return the recipe as it will run here; writes nothing.
 
     check: what to ask of recipe, data and teacher where nothing is computed yet.
@@ -119,19 +120,7 @@ def on_this_machine(recipe: Recipe) -> Recipe:
 
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
-    return recipe.model_copy(update={"device": resolve_device(recipe.device)})
-
-
-def resolve_device(wanted: str) -> str:
-    """Return cpu, cuda or cuda:N; `auto` takes a GPU where there is one."""
-    import torch
-
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if wanted == "auto":
-        return "cuda" if count else "cpu"
-    if wanted not in ("cpu", *(f"cuda:{i}" for i in range(count)), *(["cuda"] if count else [])):
-        raise WorkspaceError(f"device: {wanted} is not there (torch sees {count or 'no'} GPUs); use auto or cpu.")
-    return wanted
+    return recipe.model_copy(update={"device": device.resolve(recipe.device)})
 
 
 def refuse_other(recipe: Recipe, folder: Path, redo: str | None) -> None:
@@ -211,7 +200,7 @@ def _publish(folder: Path, done: Done, bus: EventBus) -> None:
     names = sorted(output["file"] for output in done.record["outputs"].values())  # in memory and on disk alike
     for name in names:
         disk.write(folder / name, (done.folder / name).read_bytes())
-    for name in (RECIPE, *names, "model"):
+    for name in (RECIPE, *names, MODEL):
         bus.emit(Event("artifact", name, name))
     bus.emit(Event("run", "finished"))
 

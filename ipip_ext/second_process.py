@@ -6,13 +6,14 @@ import sys
 from pathlib import Path
 
 from ipip_ext import loop, runner
-from ipip_ext.comparison import train_scratch
-from ipip_ext.console import LogFile
-from ipip_ext.events import Event, EventBus, JsonLines
-from ipip_ext.recipe import Scratch
-from ipip_ext.recipe_file import load_recipe
-from ipip_ext.signals import end_if_orphaned, end_with
-from ipip_ext.workspace import Workspace
+from ipip_ext.baselines import train_scratch
+from ipip_ext.recipe.baselines import Scratch
+from ipip_ext.recipe.file import load_recipe
+from ipip_ext.run import layout
+from ipip_ext.run.console import LogFile
+from ipip_ext.run.events import Event, EventBus, JsonLines
+from ipip_ext.run.signals import end_if_orphaned, end_with
+from ipip_ext.run.workspace import Workspace
 
 
 def main(folder: Path, home: Path, parent: int) -> None:
@@ -21,8 +22,8 @@ def main(folder: Path, home: Path, parent: int) -> None:
     parent: id of the process that holds the folder's lock; this one writes there only while that one lives.
     """
     end_with(parent)
-    recipe = runner.on_this_machine(load_recipe(folder / runner.RECIPE))
-    bus = EventBus([_Orphaned(parent), JsonLines(folder / runner.EVENTS), LogFile(folder / runner.LOG)])
+    recipe = runner.on_this_machine(load_recipe(folder / layout.RECIPE))
+    bus = EventBus([_Orphaned(parent), JsonLines(folder / layout.EVENTS), LogFile(folder / layout.LOG)])
     work = Workspace(folder, bus, recipe.seed, recipe.device, home=home)
     data = loop.prepare_data(recipe, work)
     for baseline in recipe.baselines:

@@ -30,10 +30,10 @@ def main() -> None:
 
     import torch
 
-    from ipip_ext.events import EventBus
-    from ipip_ext.recipe_file import load_recipe
+    from ipip_ext.recipe.file import load_recipe
+    from ipip_ext.run.events import EventBus
+    from ipip_ext.run.workspace import Context
     from ipip_ext.stages.committee import committee
-    from ipip_ext.workspace import Context
 
     torch.set_num_threads(1)
     run = options.run

@@ -31,9 +31,9 @@ def main() -> None:
     from ase.io import read
 
     from ipip_ext.backends.mace import convolution
-    from ipip_ext.backends.mace.config import MaceConfig
     from ipip_ext.backends.mace.graphs import collate, graph_of, species_index
     from ipip_ext.backends.mace.model import build, measure
+    from ipip_ext.recipe.students import MaceConfig
 
     torch.set_num_threads(1)
     frames = read(DATA, f":{options.frames}")

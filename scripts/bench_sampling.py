@@ -26,11 +26,12 @@ import torch
 from ase import Atoms, units
 from ase.md.langevin import Langevin
 
-from ipip_ext import frames as fr
 from ipip_ext import md
 from ipip_ext.backends import registry
+from ipip_ext.data import frames as fr
 from ipip_ext.md.replicas import initial_momenta
-from ipip_ext.recipe import Explore, Guard
+from ipip_ext.recipe import students
+from ipip_ext.recipe.walk import Explore, Guard
 
 DATA = Path(__file__).parent.parent / "recipes" / "data" / "mo_s_o" / "starts.extxyz"
 STUDENTS = ("16x0e", "32x0e", "32x0e+32x1o")
@@ -280,7 +281,7 @@ GROWTH = ("replica-steps/s", "us per atom and step", "outside the model")
 
 def student(irreps: str) -> Any:
     """Return a student with random weights and weak forces, so that any walk of it stays calm."""
-    config = registry.config_class("mace")(hidden_irreps=irreps)
+    config = students.config_class("mace")(hidden_irreps=irreps)
     frames = fr.read_frames(DATA)
     for frame in frames:
         frame.set_array(fr.FORCES, np.full((len(frame), 3), 1e-2))

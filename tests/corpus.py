@@ -23,7 +23,7 @@ import click
 import yaml
 from click.testing import CliRunner, Result
 
-from ipip_ext import cli
+from ipip_ext.cli import main as cli
 
 EMT = "{python: 'ase.calculators.emt:EMT'}"
 MD = ("md", EMT, "data/starts.extxyz", "--time-ps", "0.002", "--out", "walked")
@@ -65,8 +65,8 @@ def readers() -> None:
 @readers.command()
 @click.argument("recipe", type=cli.FILE)
 def check(recipe: Path) -> None:
-    from ipip_ext import preflight
-    from ipip_ext.recipe_file import load_recipe
+    from ipip_ext.check import preflight
+    from ipip_ext.recipe.file import load_recipe
     from ipip_ext.runner import on_this_machine
 
     loaded = load_recipe(recipe)

@@ -21,7 +21,9 @@ from ase.build import bulk
 with atheris.instrument_imports(include=["ipip_ext", "yaml", "ase.io.extxyz"]):
     import yaml
 
-    from ipip_ext import errors, frames, recipe_file
+    from ipip_ext import errors
+    from ipip_ext.data import frames
+    from ipip_ext.recipe import file
 
 RECIPE = """name: tiny
 seed: 3
@@ -41,7 +43,7 @@ baselines:
 
 
 def read_recipe(path: Path) -> None:
-    recipe_file.load_recipe(path)
+    file.load_recipe(path)
 
 
 def read_frames(path: Path) -> None:

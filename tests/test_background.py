@@ -11,14 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_recipe
+from alloy import write_recipe
+from processes import processes
 from safetensors.numpy import load_file
 
 from ipip_ext import background, stages
-from ipip_ext.events import Event, EventBus, Sink, read_events
-from ipip_ext.recipe_file import load_recipe
+from ipip_ext.recipe.file import load_recipe
+from ipip_ext.run.events import Event, EventBus, Sink, read_events
+from ipip_ext.run.workspace import Context
 from ipip_ext.stages.committee import committee
-from ipip_ext.workspace import Context
 
 pytestmark = pytest.mark.slow
 
@@ -29,19 +30,6 @@ two_cores = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="a second proce
 def start(folder: Path) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "ipip_ext.cli", "run", "recipe.yaml"]
     return subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
-def processes(module: str, folder: Path) -> list[int]:
-    """Return the ids of the processes of `module` at work in `folder`."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = entry.read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if module.encode() in words and any(str(folder).encode() in word for word in words):
-            found.append(int(entry.parent.name))
-    return found
 
 
 @two_cores

@@ -10,23 +10,26 @@ from pathlib import Path
 import ase.io
 import numpy as np
 import pytest
+from alloy import cell, label, write_recipe
 from ase import Atoms
 from ase.calculators.lj import LennardJones
 from click.testing import CliRunner
-from conftest import cell, label, write_recipe
 
-from ipip_ext import calculators, metrics, preflight, runner
-from ipip_ext import frames as fr
-from ipip_ext.calculators_lammps import with_files
-from ipip_ext.cli import main
+from ipip_ext import runner
+from ipip_ext.check import preflight
+from ipip_ext.cli.main import main
+from ipip_ext.data import frames as fr
+from ipip_ext.data import metrics
 from ipip_ext.errors import CalculatorError, UserError
-from ipip_ext.events import Event, EventBus, read_events
-from ipip_ext.potential import FrameFailed, Prediction
-from ipip_ext.recipe_file import load_recipe
+from ipip_ext.potentials.base import FrameFailed, Prediction
+from ipip_ext.recipe.file import load_recipe
+from ipip_ext.run.events import Event, EventBus, read_events
+from ipip_ext.run.workspace import Workspace
 from ipip_ext.stages.evaluate import evaluate, split_for
 from ipip_ext.stages.report_tables import COSTS
-from ipip_ext.tracking_store import translate
-from ipip_ext.workspace import Workspace
+from ipip_ext.teachers import entries
+from ipip_ext.teachers.lammps import with_files
+from ipip_ext.tracking.store import translate
 
 MO_S_O = Path(__file__).parents[1] / "recipes/data/mo_s_o"
 EMT_ENTRY = {"python": "ase.calculators.emt:EMT", "kwargs": {"asap_cutoff": True}}
@@ -196,7 +199,7 @@ def test_numbers_on_that_split_are_those_of_its_frames(grown):
     found = metrics.errors(pure, said)
     for key in ("force_mae_meV_per_A", "force_rmse_meV_per_A"):
         assert float(rows["lj", "test_Cu"][key]) == pytest.approx(found[key], rel=1e-4)
-    eam = calculators.make(load_recipe(folder / "recipe.yaml").baselines[-1].calculator, device="cpu", root=folder)
+    eam = entries.make(load_recipe(folder / "recipe.yaml").baselines[-1].calculator, device="cpu", root=folder)
     found = metrics.errors(pure, eam.compute(pure))
     assert float(rows["eam", "test_Cu"]["force_mae_meV_per_A"]) == pytest.approx(found["force_mae_meV_per_A"], rel=1e-4)
     assert found["energy_mae_meV_per_atom"] > 100  # EAM counts from free atoms, EMT from the bulk
@@ -219,7 +222,7 @@ def test_an_edited_potential_is_another_baseline(grown):
     (folder / "mine.eam").write_text(text + "\n")
     try:
         with pytest.raises(UserError, match=r"baseline-eam.*start over with --redo baseline-eam/evaluate"):
-            runner.verify(load_recipe(folder / "recipe.yaml"), folder / "run")
+            runner.admit(load_recipe(folder / "recipe.yaml"), folder / "run")
     finally:
         (folder / "mine.eam").write_text(text)
 
@@ -295,7 +298,7 @@ def forces(calculator, atoms: Atoms) -> np.ndarray:
 
 def lammps(pair_style: str, pair_coeff: str, elements: list[str]):
     entry = {"lammps": pair_style, "pair_coeff": [pair_coeff], "elements": elements}
-    return calculators.make(entry, device="cpu")
+    return entries.make(entry, device="cpu")
 
 
 def test_lammps_is_what_ase_computes_for_the_same_force_field():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import corpus
 import pytest
-from conftest import write_recipe
+from alloy import write_recipe
 
 SEED = 20250301
 FEWEST_REFUSED = 300

@@ -11,8 +11,8 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from ipip_ext.cli import main
-from ipip_ext.recipe_file import parse_recipe
+from ipip_ext.cli.main import main
+from ipip_ext.recipe.file import parse_recipe
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

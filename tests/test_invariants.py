@@ -10,19 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from alloy import tiny_recipe
 from ase import Atoms
-from conftest import tiny_recipe
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from ipip_ext import frames as fr
-from ipip_ext.dataset import split_valid, subset
+from ipip_ext.data import frames as fr
+from ipip_ext.data.dataset import split_valid, subset
+from ipip_ext.data.metrics import fit_zeros
+from ipip_ext.data.select import diverse
 from ipip_ext.errors import DataError
-from ipip_ext.metrics import fit_zeros
-from ipip_ext.recipe import Data
-from ipip_ext.recipe_file import dump_recipe, load_recipe, parse_recipe
-from ipip_ext.select import diverse
+from ipip_ext.recipe.file import dump_recipe, load_recipe, parse_recipe
+from ipip_ext.recipe.recipe import Data
 
 settings.register_profile(
     "invariants", deadline=None, derandomize=True, max_examples=60,

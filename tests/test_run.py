@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from mlflow.tracking import MlflowClient
 
-from ipip_ext import frames as fr
 from ipip_ext import load_calculator
-from ipip_ext.events import read_events
+from ipip_ext.data import frames as fr
+from ipip_ext.run.events import read_events
 from ipip_ext.stages.report import COLUMNS
 
 MODELS = {

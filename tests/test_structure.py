@@ -1,91 +1,58 @@
-"""Imports flow one way, and heavy or foreign packages stay behind their doors."""
+"""The rooms of the package: who may import whom, no circle, and which doors foreign packages stay behind."""
 
 from __future__ import annotations
 
 import ast
+import re
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "ipip_ext"
-ORDER = [
-    ["errors", "potential", "seeds", "units", "provenance", "interpreter_worker", "__init__"],
-    [
-        "batches",
-        "disk",
-        "extxyz",
-        "known_models",
-        "lock",
-        "schema",
-        "compute",
-        "geometry",
-        "ase_calculator",
-        "tables",
-        "correction_basis",
-    ],
-    [
-        "backends.registry",
-        "backends.mace.config",
-        "events",
-        "recipe_training",
-        "recipe_labels",
-        "recipe_baselines",
-        "recipe_walk",
-        "recipe_evaluate",
-    ],
-    ["recipe", "signals", "fingerprint"],
-    ["recipe_file", "recipe_docs", "frames", "workspace", "select", "filters", "tracking_store"],
-    [
-        "structure_functions",
-        "property_curves",
-        "leakage",
-        "metrics",
-        "breakdown",
-        "tracking",
-        "tracking_models",
-        "timing",
-        "status",
-        "interpreter",
-        "correction",
-    ],
-    [
-        "dataset",
-        "correction_fit",
-        "backends",
-        "calculators",
-        "calculators_chgnet",
-        "calculators_lammps",
-        "chgnet_tuning",
-        "md",
-        "console",
-        "plots",
-        "about",
-        "html",
-    ],
-    ["committee", "trust"],
-    ["load"],
-    ["simulation", "simulation_files", "simulation_summary", "mlflow_model"],
-    ["stages"],
-    ["rounds"],
-    ["preflight", "planning", "comparison"],
-    ["loop", "background"],
-    ["runner", "ablate_report"],
-    ["verify", "finished_runs", "compare_runs"],
-    ["second_process"],
-    ["ablate", "cli_md"],
-    ["cli"],
-]
-"""From what imports nothing of ours to what imports everything; a module may import its own row and those above."""
+
+ROOMS: dict[str, set[str]] = {
+    "errors": set(),
+    "units": set(),
+    "recipe": {"errors"},
+    "run": {"errors"},
+    "potentials": {"errors"},
+    "data": {"recipe", "run", "potentials"},
+    "backends": {"recipe", "run", "potentials", "data"},
+    "teachers": {"recipe", "run", "potentials", "data", "backends"},
+    "md": {"recipe", "run", "potentials", "data"},
+    "measure": {"run", "potentials", "data"},
+    "report": {"recipe", "run", "potentials", "data", "measure"},
+    "stages": {"recipe", "run", "potentials", "data", "backends", "teachers", "md", "measure", "report"},
+    "rounds": {"recipe", "run", "teachers", "stages"},
+    "baselines": {"recipe", "run", "data", "teachers", "measure", "report", "stages", "rounds"},
+    "loop": {"recipe", "run", "teachers", "stages", "rounds", "baselines"},
+    "tracking": {"recipe", "run", "data", "__init__"},
+    "simulate": {"recipe", "run", "potentials", "data", "teachers", "md", "measure"},
+    "check": {"recipe", "run", "potentials", "data", "backends", "teachers", "md", "measure", "stages"},
+    "background": {"recipe", "baselines"},
+    "runner": {"recipe", "run", "tracking", "check", "loop", "background"},
+    "second_process": {"recipe", "run", "baselines", "loop", "runner"},
+    "compare": {"recipe", "run", "potentials", "data", "report", "stages", "check", "runner", "tracking"},
+    "__init__": {"teachers"},
+    "cli": {
+        "recipe", "run", "data", "teachers", "stages", "tracking", "simulate", "check", "runner", "compare", "__init__",
+    },
+}  # fmt: skip
+"""Room -> the rooms that it may import, besides itself, `errors` and `units`: all of them stand above it."""
 
 DOORS = {
     "mace": ("backends.mace",),
     "e3nn": ("backends.mace",),
-    "mlflow": ("tracking", "tracking_models", "mlflow_model"),
-    "chgnet": ("calculators_chgnet",),
-    "lammps": ("calculators_lammps",),
+    "mlflow": ("tracking",),
+    "chgnet": ("teachers.chgnet",),
+    "lammps": ("teachers.lammps",),
     "torch_sim": ("md.torchsim",),
 }
-"""Foreign package -> the only modules or packages of ours that import it."""
+"""Foreign package -> the only modules or rooms of ours that import it."""
+
+LIGHT = ("errors", "units", "recipe")
+"""Rooms that a recipe is read in: no torch."""
 
 
 def modules() -> list[str]:
@@ -93,50 +60,93 @@ def modules() -> list[str]:
     return [".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in files]
 
 
-def level(name: str) -> int:
-    best = max(
-        ((len(entry), row) for row, entries in enumerate(ORDER) for entry in entries
-         if name == entry or name.startswith(entry + ".")),
-        default=None,
-    )  # fmt: skip
-    assert best is not None, f"{name} has no place in ORDER"
-    return best[1]
+def room(name: str) -> str:
+    return name.split(".", maxsplit=1)[0]
 
 
-def imports(name: str) -> set[str]:
-    tree = ast.parse((PACKAGE / (name.replace(".", "/") + ".py")).read_text())
+@cache
+def tree(name: str) -> ast.Module:
+    return ast.parse((PACKAGE / (name.replace(".", "/") + ".py")).read_text())
+
+
+@cache
+def imports(name: str) -> frozenset[str]:
     type_only = {
-        inner for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+        inner for node in ast.walk(tree(name)) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
         for inner in ast.walk(node)
     }  # fmt: skip
     found = set()
-    for node in ast.walk(tree):
+    for node in ast.walk(tree(name)):
         if node in type_only:
             continue
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+    return frozenset(found)
 
 
-def ours(imported: str) -> str | None:
-    if not imported.startswith("ipip_ext"):
+@cache
+def ours(name: str) -> frozenset[str]:
+    """Return the modules of ours that module `name` imports."""
+    return frozenset(module for imported in imports(name) if (module := _module(imported)) not in (None, name))
+
+
+def _module(imported: str) -> str | None:
+    if imported.split(".", maxsplit=1)[0] != "ipip_ext":
         return None
     parts = imported.split(".")[1:]
     for length in range(len(parts), 0, -1):
         path = PACKAGE.joinpath(*parts[:length])
-        if path.with_suffix(".py").is_file() or path.is_dir():
+        if path.with_suffix(".py").is_file():
             return ".".join(parts[:length])
+        if path.is_dir():
+            return ".".join([*parts[:length], "__init__"])
     return "__init__"
 
 
-@pytest.mark.parametrize("name", [m for m in modules() if not m.endswith("__init__")])
-def test_imports_flow_one_way(name):
-    for imported in imports(name):
-        target = ours(imported)
-        if target is not None:
-            assert level(target) <= level(name), f"{name} imports {target}, which stands above it"
+def circles(graph: dict[str, frozenset[str]]) -> set[str]:
+    """Return the nodes that lie on a circle, or between two."""
+    left = dict(graph)
+    while ends := {node for node, targets in left.items() if not targets & left.keys()}:
+        left = {node: targets for node, targets in left.items() if node not in ends}
+    return set(left)
+
+
+def test_circles_are_found():
+    assert circles({"a": frozenset("b"), "b": frozenset("c"), "c": frozenset("b"), "d": frozenset("x")}) >= {"b", "c"}
+    assert not circles({"a": frozenset("bc"), "b": frozenset("c"), "c": frozenset()})
+
+
+@pytest.mark.parametrize("name", modules())
+def test_a_room_imports_what_the_table_lets_it(name):
+    for target in ours(name):
+        allowed = {room(name), "errors", "units", *ROOMS[room(name)]}
+        assert room(target) in allowed, f"{name} imports {target}"
+
+
+def test_the_table_holds_every_room_and_no_arrow_that_nobody_uses():
+    assert set(ROOMS) == {room(name) for name in modules()}
+    for here, allowed in ROOMS.items():
+        used = {room(target) for name in modules() if room(name) == here for target in ours(name)}
+        assert allowed - used <= {"errors", "units"}, f"{here} imports no {allowed - used}"
+
+
+def test_no_circle_of_rooms_nor_of_files():
+    names = list(ROOMS)
+    for index, (here, allowed) in enumerate(ROOMS.items()):
+        assert allowed <= set(names[:index]) | {"__init__"}, f"{here} imports what stands below it in the table"
+    assert not circles({name: ours(name) for name in modules()})
+
+
+@pytest.mark.parametrize("name", [name for name in modules() if name.endswith(".__init__")])
+def test_a_room_says_what_it_is_for(name):
+    """Of the rooms; what lies within a room, such as a backend, says what it is in a line."""
+    said = ast.get_docstring(tree(name)) or ""
+    assert said
+    if name.count(".") == 1:
+        assert re.search(r"^May import: ", said, re.MULTILINE), name
+        assert re.search(r"^Must not know: ", said, re.MULTILINE), name
 
 
 @pytest.mark.parametrize("name", modules())
@@ -146,14 +156,11 @@ def test_foreign_packages_stay_behind_their_doors(name):
         assert doors is None or f"{name}.".startswith(tuple(f"{door}." for door in doors)), f"{name} imports {imported}"
 
 
-@pytest.mark.parametrize("name", [m for m in modules() if m.startswith("stages.")])
-def test_stages_know_neither_tracking_nor_a_backend(name):
-    for imported in imports(name):
-        assert "tracking" not in imported
-        assert "backends.mace" not in imported
+@pytest.mark.parametrize("name", [name for name in modules() if room(name) in LIGHT])
+def test_a_recipe_is_read_without_torch(name):
+    assert not {"torch", "mace", "mlflow"} & {imported.split(".")[0] for imported in imports(name)}
 
 
-def test_files_are_short_enough_to_read():
-    long = {p.name: n for p in PACKAGE.rglob("*.py") if (n := len(p.read_text().splitlines())) > 420}
-    assert not long
-    assert len((PACKAGE / "loop.py").read_text().splitlines()) <= 150
+@pytest.mark.parametrize("name", [name for name in modules() if name.startswith("stages.")])
+def test_stages_know_neither_each_other_s_tracking_nor_a_backend(name):
+    assert not any(target.startswith(("tracking", "backends.mace")) for target in ours(name))

@@ -26,14 +26,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from conftest import write_alloy, write_recipe
+from alloy import write_alloy, write_recipe
 from pages import write_section
 from safetensors.numpy import load_file
 
-from ipip_ext import md, runner, signals
+from ipip_ext import md, runner
 from ipip_ext.backends import registry
-from ipip_ext.events import read_events
-from ipip_ext.recipe_file import load_recipe
+from ipip_ext.recipe.file import load_recipe
+from ipip_ext.run import signals
+from ipip_ext.run.events import read_events
 
 KINDS = ("SIGKILL", "SIGTERM", "exception", "SIGINT")
 EXPECTED = {"SIGKILL": -signal.SIGKILL, "SIGTERM": 143, "SIGINT": 130, "exception": 99}

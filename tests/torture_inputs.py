@@ -17,11 +17,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import corpus
+from alloy import write_alloy, write_recipe
 from click.testing import CliRunner
-from conftest import write_alloy, write_recipe
 from pages import write_section
 
-from ipip_ext.cli import main as command_line
+from ipip_ext.cli.main import main as command_line
 
 _OF_A_RUN = 4
 """One mutation in so many is of a finished run; its readers are slower."""

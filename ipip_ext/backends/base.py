@@ -18,9 +18,9 @@ from ase.calculators.calculator import Calculator
 from numpy.typing import NDArray
 
 from ipip_ext.errors import CalculatorError, RecipeError, did_you_mean
-from ipip_ext.potential import Potential
-from ipip_ext.recipe import Fit
-from ipip_ext.schema import Section
+from ipip_ext.potentials.base import Potential
+from ipip_ext.recipe.schema import Section
+from ipip_ext.recipe.training import Fit
 
 Model = Any
 """A backend's own model object."""

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ipip_ext.errors import ModelFileError
-from ipip_ext.recipe import Fit
+from ipip_ext.recipe.training import Fit
 
 
 @dataclass

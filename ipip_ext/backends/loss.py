@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch.nn.functional import huber_loss as _huber
 
-from ipip_ext.recipe import Fit
+from ipip_ext.recipe.training import Fit
 from ipip_ext.units import MEV_PER_EV
 
 

@@ -18,12 +18,12 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
 
-from ipip_ext import frames as fr
 from ipip_ext.backends.base import Backend, FitData, FitHooks, Model
+from ipip_ext.data import frames as fr
 from ipip_ext.errors import ModelFileError, RecipeError
-from ipip_ext.potential import HasSessions, Prediction
-from ipip_ext.recipe import Fit
-from ipip_ext.schema import Section
+from ipip_ext.potentials.base import HasSessions, Prediction
+from ipip_ext.recipe.schema import Section
+from ipip_ext.recipe.training import Fit
 
 E0S_EV = {"Cu": -0.5, "Al": 0.25}
 

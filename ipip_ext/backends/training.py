@@ -21,13 +21,13 @@ import torch
 from ase import Atoms
 from torch_ema import ExponentialMovingAverage
 
-from ipip_ext import frames as fr
 from ipip_ext.backends.base import FitData, FitHooks, FitResult, Model
 from ipip_ext.backends.checkpoint import Progress, load_checkpoint, save_checkpoint
 from ipip_ext.backends.loss import Labels, Totals, huber_loss
+from ipip_ext.data import frames as fr
 from ipip_ext.errors import Diverged, StageFailed
-from ipip_ext.recipe import Fit
-from ipip_ext.seeds import derive
+from ipip_ext.recipe.training import Fit
+from ipip_ext.run.seeds import derive
 
 
 class Network(Protocol):

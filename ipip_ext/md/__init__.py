@@ -1,4 +1,8 @@
-"""The dynamics. The only place where fs becomes ASE's time unit."""
+"""Dynamics: engines, integrators, the guard, walkers and their checkpoints. The only place where fs become ASE's time.
+
+May import: recipe (walks), run (seeds and disk), potentials, data.
+Must not know: teachers, backends, stages.
+"""
 
 from ipip_ext.md.engine import MDResult, run
 from ipip_ext.md.engines import check as check_engine

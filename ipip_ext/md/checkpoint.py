@@ -19,15 +19,15 @@ from typing import Any
 
 import numpy as np
 
-from ipip_ext import disk
-from ipip_ext.batches import cut
 from ipip_ext.errors import WorkspaceError
 from ipip_ext.md.guard import Stop
 from ipip_ext.md.kept import Kept, bytes_of, flat, unflat
 from ipip_ext.md.replicas import Replica, content_of
 from ipip_ext.md.room import check_write
 from ipip_ext.md.walkers import Walker, pack, unpack
-from ipip_ext.recipe_walk import Explore
+from ipip_ext.potentials.batches import cut
+from ipip_ext.recipe.walk import Explore
+from ipip_ext.run import disk
 
 STATE, PLAN = "state.npz", "plan.json"
 

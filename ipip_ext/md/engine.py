@@ -27,8 +27,8 @@ from ipip_ext.md.replicas import Replica
 from ipip_ext.md.room import check_room, check_size
 from ipip_ext.md.stacked import Stack
 from ipip_ext.md.walkers import Walker, again, begin
-from ipip_ext.potential import Potential
-from ipip_ext.recipe_walk import Explore
+from ipip_ext.potentials.base import Potential
+from ipip_ext.recipe.walk import Explore
 
 Progress = Callable[[int, int, str], None]
 

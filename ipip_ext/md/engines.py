@@ -11,8 +11,8 @@ from ipip_ext.errors import RecipeError
 from ipip_ext.md.integrators import Integrator
 from ipip_ext.md.replicas import Replica
 from ipip_ext.md.stacked import Stack
-from ipip_ext.potential import HasTorchSim, Potential
-from ipip_ext.recipe_walk import Explore
+from ipip_ext.potentials.base import HasTorchSim, Potential
+from ipip_ext.recipe.walk import Explore
 
 _ENGINES = {"ase": "ipip_ext.md.integrators:AseEngine", "torchsim": "ipip_ext.md.torchsim:TorchSimEngine"}
 

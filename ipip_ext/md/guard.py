@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ipip_ext.geometry import closest_approach
+from ipip_ext.data.geometry import closest_approach
 from ipip_ext.md.replicas import Replica
 from ipip_ext.md.stacked import Stack
-from ipip_ext.recipe_walk import Explore
+from ipip_ext.recipe.walk import Explore
 
 REASONS = ("calculator", "non_finite", "force", "distance", "temperature", "energy", "volume")
 

@@ -18,8 +18,8 @@ from ipip_ext.errors import StageFailed
 from ipip_ext.md.replicas import Replica, fixed_atoms, initial_momenta
 from ipip_ext.md.stacked import Stack, StackedRng
 from ipip_ext.md.walkers import new_generator
-from ipip_ext.potential import Array, Potential
-from ipip_ext.recipe_walk import Explore
+from ipip_ext.potentials.base import Array, Potential
+from ipip_ext.recipe.walk import Explore
 from ipip_ext.units import EV_PER_A3_PER_GPA, FS, KB_EV_PER_K
 
 STACKABLE = frozenset({"nvt_langevin", "nve"})

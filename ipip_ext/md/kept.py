@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from ipip_ext.frames import ID
+from ipip_ext.data.frames import ID
 from ipip_ext.md.replicas import Replica
-from ipip_ext.potential import Array
-from ipip_ext.recipe_walk import Explore
+from ipip_ext.potentials.base import Array
+from ipip_ext.recipe.walk import Explore
 
 _ROWS, _MATRICES = ("positions", "forces"), ("cell", "stress")
 _NUMBERS = ("replica", "md_step", "energy_eV", "kinetic_temperature_K")

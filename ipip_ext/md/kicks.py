@@ -9,8 +9,8 @@ from ase import Atoms
 from ase.data import covalent_radii
 from ase.geometry import get_distances
 
-from ipip_ext.potential import Array
-from ipip_ext.recipe_walk import Explore
+from ipip_ext.potentials.base import Array
+from ipip_ext.recipe.walk import Explore
 
 CLOSEST = 0.75
 """Nearest two atoms may come by a push, in units of the sum of covalent radii."""

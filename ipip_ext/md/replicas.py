@@ -12,9 +12,9 @@ from ase.constraints import FixAtoms
 
 from ipip_ext.errors import DataError
 from ipip_ext.md.kicks import VACUUM_A, filled_directions, pushed
-from ipip_ext.potential import Array
-from ipip_ext.recipe_walk import Explore
-from ipip_ext.seeds import derive
+from ipip_ext.potentials.base import Array
+from ipip_ext.recipe.walk import Explore
+from ipip_ext.run.seeds import derive
 from ipip_ext.units import KB_EV_PER_K
 
 

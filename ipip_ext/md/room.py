@@ -9,7 +9,7 @@ from pathlib import Path
 from ipip_ext.errors import RecipeError, WorkspaceError
 from ipip_ext.md.kept import bytes_of
 from ipip_ext.md.replicas import Replica
-from ipip_ext.recipe_walk import Explore
+from ipip_ext.recipe.walk import Explore
 
 SPARE_BYTES = 200_000_000
 """Left free on the disk, for the rest of the run."""

@@ -10,11 +10,11 @@ from ase import Atoms
 from ase.constraints import FixAtoms
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from ipip_ext.compute import Repeated, compute_each
 from ipip_ext.md.kept import Kept
 from ipip_ext.md.replicas import fixed_atoms
 from ipip_ext.md.walkers import Walker
-from ipip_ext.potential import Array, Potential
+from ipip_ext.potentials.base import Array, Potential
+from ipip_ext.potentials.compute import Repeated, compute_each
 from ipip_ext.units import KB_EV_PER_K
 
 

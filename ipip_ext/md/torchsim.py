@@ -20,13 +20,13 @@ from torch_sim.autobatching import calculate_memory_scalers, estimate_max_memory
 from torch_sim.constraints import FixAtoms
 from torch_sim.integrators.md import MDState
 
-from ipip_ext.compute import reason
 from ipip_ext.md.integrators import Integrator
 from ipip_ext.md.replicas import Replica, fixed_atoms
 from ipip_ext.md.stacked import Stack
-from ipip_ext.potential import Array, HasTorchSim
-from ipip_ext.recipe_walk import Explore
-from ipip_ext.seeds import derive
+from ipip_ext.potentials.base import Array, HasTorchSim
+from ipip_ext.potentials.compute import reason
+from ipip_ext.recipe.walk import Explore
+from ipip_ext.run.seeds import derive
 from ipip_ext.units import EV_PER_A3_PER_GPA, FS, KB_EV_PER_K
 
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from ipip_ext.md.kept import Kept, flat, unflat
 from ipip_ext.md.replicas import Replica, initial_momenta
-from ipip_ext.potential import Array
-from ipip_ext.recipe_walk import Explore
-from ipip_ext.seeds import derive
+from ipip_ext.potentials.base import Array
+from ipip_ext.recipe.walk import Explore
+from ipip_ext.run.seeds import derive
 
 
 @dataclass

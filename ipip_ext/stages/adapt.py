@@ -13,16 +13,17 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ipip_ext import calculators, leakage, metrics
-from ipip_ext import frames as fr
 from ipip_ext.backends import registry
 from ipip_ext.backends.base import FitData, FitResult, lr_factors
+from ipip_ext.data import frames as fr
+from ipip_ext.data import leakage, metrics
 from ipip_ext.errors import CalculatorError, Diverged, StageFailed
-from ipip_ext.recipe import Adapt
+from ipip_ext.recipe.training import Adapt
+from ipip_ext.run.workspace import Context
 from ipip_ext.stages.fitting import FOLDER, clear, hooks_of
 from ipip_ext.stages.labelling import label_all, predict_all
 from ipip_ext.stages.train import adopt
-from ipip_ext.workspace import Context
+from ipip_ext.teachers import entries
 
 
 def adapt(
@@ -34,7 +35,7 @@ def adapt(
     """
     data = FitData(fr.read_frames(train), fr.read_frames(valid))
     leakage.refuse(ctx.name, data.train, leakage.held_out(ctx.root))
-    kind, before = calculators.parse(teacher).kind, _valid_error(ctx, teacher, data)
+    kind, before = entries.parse(teacher).kind, _valid_error(ctx, teacher, data)
     try:
         result = _TUNERS[kind](ctx, settings, teacher, data)
     except Diverged as error:
@@ -56,16 +57,16 @@ def adapt(
 
 def check_settings(teacher: str | Mapping[str, Any], settings: Adapt) -> None:
     """Raise CalculatorError for a teacher that has no weights to train, RecipeError for groups that it has not."""
-    kind = calculators.parse(teacher).kind
+    kind = entries.parse(teacher).kind
     if kind not in _TUNERS:
         raise CalculatorError(
-            f"{calculators.describe(teacher)} can't be fine-tuned, chgnet and {{mace: ...}} can; leave adapt out, and"
+            f"{entries.describe(teacher)} can't be fine-tuned, chgnet and {{mace: ...}} can; leave adapt out, and"
             " correct mends what this teacher says."
         )
     if not (settings.freeze or settings.lr_factors):
         return
     if kind == "chgnet":
-        from ipip_ext.chgnet_tuning import GROUPS
+        from ipip_ext.teachers.chgnet_tuning import GROUPS
 
         names: Iterable[str] = GROUPS
     else:
@@ -78,7 +79,7 @@ def _file(ctx: Context) -> Path:
 
 
 def _label(ctx: Context, adapted: Mapping[str, str], pool: Path) -> Path:
-    potential = calculators.make(adapted, device=ctx.device)
+    potential = entries.make(adapted, device=ctx.device)
     path = ctx.folder / "pool.extxyz"
     fr.write_frames(path, label_all(ctx, fr.read_frames(pool), potential, f"teacher:{potential.name}"))
     return path
@@ -86,7 +87,7 @@ def _label(ctx: Context, adapted: Mapping[str, str], pool: Path) -> Path:
 
 def _valid_error(ctx: Context, teacher: Any, data: FitData) -> float:
     """Return the force MAE of the teacher as it comes on the validation frames that it can label, meV/Angstrom."""
-    potential = calculators.make(teacher, device=ctx.device, root=ctx.home)
+    potential = entries.make(teacher, device=ctx.device, root=ctx.home)
     frames, said = predict_all(ctx, data.valid, potential, potential.name)
     if not frames:
         raise StageFailed(f"{ctx.name}: {potential.name} can label no validation frame; take another teacher.")
@@ -95,9 +96,9 @@ def _valid_error(ctx: Context, teacher: Any, data: FitData) -> float:
 
 
 def _tune_chgnet(ctx: Context, settings: Adapt, teacher: Any, data: FitData) -> FitResult:
-    from ipip_ext import chgnet_tuning
+    from ipip_ext.teachers import chgnet_tuning
 
-    potential = calculators.make(teacher, device=ctx.device, root=ctx.home)
+    potential = entries.make(teacher, device=ctx.device, root=ctx.home)
     result = chgnet_tuning.tune(
         potential, data, settings, seed=ctx.seed, folder=ctx.folder / FOLDER, hooks=hooks_of(ctx)  # type: ignore[arg-type]
     )  # fmt: skip

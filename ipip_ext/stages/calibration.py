@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from ipip_ext import frames as fr
-from ipip_ext.committee import CommitteePotential, Opinion, calibrate
+from ipip_ext.backends.committee import CommitteePotential, Opinion, calibrate
+from ipip_ext.data import frames as fr
+from ipip_ext.run.workspace import Context
 from ipip_ext.stages.evaluate import splits_of
-from ipip_ext.workspace import Context
 
 SAID = ("error_per_expected", "rank_correlation", "within_1x", "within_2x")
 

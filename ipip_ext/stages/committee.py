@@ -13,18 +13,20 @@ import torch
 from ase import Atoms
 from numpy.typing import NDArray
 
-from ipip_ext import calculators, leakage
-from ipip_ext import frames as fr
 from ipip_ext.backends import registry
-from ipip_ext.committee import CommitteePotential, calibrate, frame_spread
-from ipip_ext.compute import compute_each
+from ipip_ext.backends.committee import CommitteePotential, calibrate, frame_spread
+from ipip_ext.data import frames as fr
+from ipip_ext.data import leakage
+from ipip_ext.data.select import diverse
 from ipip_ext.errors import StageFailed
-from ipip_ext.potential import Potential
-from ipip_ext.recipe import Asking, Finetune
-from ipip_ext.schema import Section
-from ipip_ext.select import diverse
+from ipip_ext.potentials.base import Potential
+from ipip_ext.potentials.compute import compute_each
+from ipip_ext.recipe.labels import Asking
+from ipip_ext.recipe.schema import Section
+from ipip_ext.recipe.training import Finetune
+from ipip_ext.run.workspace import Context
 from ipip_ext.stages.members import Members, train_members
-from ipip_ext.workspace import Context
+from ipip_ext.teachers import entries
 
 
 def committee(
@@ -82,7 +84,7 @@ def ask(
         picked = [picked[i] for i in diverse(features, settings.budget, 0.0)[0]]
     picked = picked[: (len(new) + len(old)) // 2]  # a pool must remain
     chosen = [eligible[i] for i in picked]
-    source = f"reference:{calculators.describe(calculator)}"
+    source = f"reference:{entries.describe(calculator)}"
     labelled = _label_each(ctx, chosen, calculator, source)
     fr.write_frames(ctx.folder / "train.extxyz", [*fr.read_frames(train), *labelled])
     taken = {id(frame) for frame in chosen}
@@ -123,7 +125,7 @@ def _sane(ctx: Context, settings: Asking, teacher: Any, walked: Sequence[Atoms],
     limit = settings.max_teacher_force_eV_per_A
     if limit is None:
         return list(order[:wanted])
-    potential = calculators.make(teacher, device=ctx.device, root=ctx.home)
+    potential = entries.make(teacher, device=ctx.device, root=ctx.home)
     sane: list[int] = []
     looked_at = 0
     while len(sane) < wanted and looked_at < len(order):
@@ -141,7 +143,7 @@ def _label_each(ctx: Context, frames: Sequence[Atoms], calculator: Any, source: 
     """Label frames as many at a time as the calculator has workers, and write each label at once: it may
     have cost an hour.
     """
-    potential: Potential = calculators.make(calculator, device=ctx.device, root=ctx.home)
+    potential: Potential = entries.make(calculator, device=ctx.device, root=ctx.home)
     if versions := getattr(potential, "versions", None):
         ctx.note(f"{source} runs in another interpreter: {', '.join(f'{k} {v}' for k, v in versions.items())}")
     kept = ctx.folder / "labelled"

@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from ipip_ext import calculators
-from ipip_ext import frames as fr
-from ipip_ext.correction import TeacherCorrection
-from ipip_ext.correction_fit import Trial, fit
+from ipip_ext.data import frames as fr
 from ipip_ext.errors import StageFailed
-from ipip_ext.potential import Potential, Prediction
-from ipip_ext.recipe import Correction
+from ipip_ext.potentials.base import Potential, Prediction
+from ipip_ext.recipe.labels import Correction
+from ipip_ext.run.workspace import Context
 from ipip_ext.stages.labelling import predict_all
-from ipip_ext.workspace import Context
+from ipip_ext.teachers import entries
+from ipip_ext.teachers.correction import TeacherCorrection
+from ipip_ext.teachers.correction_fit import Trial, fit
 
 _MOST_FRAMES = 500
 """Training frames to fit to, evenly taken: a few hundred coefficients need no more."""
@@ -29,7 +29,7 @@ _MOST_FRAMES = 500
 
 def correct(ctx: Context, settings: Correction, *, teacher: Any, train: Path, pool: Path | None) -> dict[str, Any]:
     """Fit the correction and apply it to the pool, if any. Only training frames are seen, never validation or test."""
-    potential = calculators.make(teacher, device=ctx.device, root=ctx.home)
+    potential = entries.make(teacher, device=ctx.device, root=ctx.home)
     labelled = fr.read_frames(train)
     frames, said = _labels(ctx, potential, labelled[:: -(-len(labelled) // _MOST_FRAMES)])
     correction, trials = fit(frames, said, settings, fr.elements(labelled))

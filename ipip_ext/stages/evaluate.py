@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from ipip_ext import calculators, metrics
-from ipip_ext import frames as fr
 from ipip_ext.backends import registry
+from ipip_ext.data import frames as fr
+from ipip_ext.data import metrics
+from ipip_ext.data.tables import read_csv, write_csv
 from ipip_ext.errors import DataError, StageFailed
-from ipip_ext.potential import FrameFailed, Potential, Prediction
-from ipip_ext.tables import read_csv, write_csv
-from ipip_ext.workspace import Context
+from ipip_ext.potentials.base import FrameFailed, Potential, Prediction
+from ipip_ext.run.workspace import Context
+from ipip_ext.teachers import entries
 
 ALIGNED = "energies shifted to the task's zeros by a fit for each element on the training frames"
 
@@ -64,7 +65,7 @@ def evaluate(
 def potential_of(model: Any, ctx: Context) -> Potential:
     """Return the Potential that `model` describes; see `evaluate`."""
     if "calculator" in model:
-        return calculators.make(model["calculator"], device=ctx.device, root=ctx.home)
+        return entries.make(model["calculator"], device=ctx.device, root=ctx.home)
     backend = registry.backend(model["backend"])
     return backend.potential(backend.load(Path(model["model"])), ctx.device)
 

@@ -12,13 +12,14 @@ from typing import Any
 
 from ase import Atoms
 
-from ipip_ext import calculators, md
-from ipip_ext import frames as fr
+from ipip_ext import md
 from ipip_ext.backends import registry
+from ipip_ext.data import frames as fr
 from ipip_ext.errors import StageFailed
-from ipip_ext.potential import Potential, Prediction
-from ipip_ext.recipe import Explore
-from ipip_ext.workspace import Context
+from ipip_ext.potentials.base import Potential, Prediction
+from ipip_ext.recipe.walk import Explore
+from ipip_ext.run.workspace import Context
+from ipip_ext.teachers import entries
 
 _AT_ONCE = 500
 """Frames of MD that are written together."""
@@ -26,7 +27,7 @@ _AT_ONCE = 500
 
 def explore(ctx: Context, settings: Explore, *, teacher: Any, starts: Path) -> dict[str, Any]:
     """Walk with the teacher. Every frame keeps the label that MD computed for it anyway: the first pool."""
-    potential = calculators.make(teacher, device=ctx.device, root=ctx.home)
+    potential = entries.make(teacher, device=ctx.device, root=ctx.home)
     return _walk(ctx, settings, potential, starts, prefix="it00", source=f"teacher:{potential.name}")
 
 

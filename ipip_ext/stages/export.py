@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ipip_ext.backends import registry
-from ipip_ext.workspace import Context
+from ipip_ext.run.workspace import Context
 
 
 def export(

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from ipip_ext import calculators
-from ipip_ext import frames as fr
 from ipip_ext.backends import registry
-from ipip_ext.committee import CommitteePotential, frame_spread
-from ipip_ext.correction import CorrectedPotential, TeacherCorrection
-from ipip_ext.potential import Potential
+from ipip_ext.backends.committee import CommitteePotential, frame_spread
+from ipip_ext.data import frames as fr
+from ipip_ext.potentials.base import Potential
+from ipip_ext.run.workspace import Context
 from ipip_ext.stages.labelling import label_all
-from ipip_ext.workspace import Context
+from ipip_ext.teachers import entries
+from ipip_ext.teachers.correction import CorrectedPotential, TeacherCorrection
 
 
 def label(
@@ -117,7 +117,7 @@ class Labeller:
         return [*self.by_committee(sure), *self.by_teacher(unsure)]
 
     def _teacher(self) -> Potential:
-        potential = calculators.make(self.teacher, device=self.ctx.device, root=self.ctx.home)
+        potential = entries.make(self.teacher, device=self.ctx.device, root=self.ctx.home)
         if self.correction is None:
             return potential
         return CorrectedPotential(potential, TeacherCorrection.read(self.correction))

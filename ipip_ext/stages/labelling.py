@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from ase import Atoms
 
-from ipip_ext import frames as fr
-from ipip_ext.compute import compute_each
-from ipip_ext.potential import Potential, Prediction
-from ipip_ext.workspace import Context
+from ipip_ext.data import frames as fr
+from ipip_ext.potentials.base import Potential, Prediction
+from ipip_ext.potentials.compute import compute_each
+from ipip_ext.run.workspace import Context
 
 _AT_ONCE = 32
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from ipip_ext.backends.base import FitHooks
-from ipip_ext.signals import end_if_orphaned, end_with
+from ipip_ext.run.signals import end_if_orphaned, end_with
 from ipip_ext.stages.members import Members
 
 

@@ -21,13 +21,13 @@ import numpy as np
 from ase import Atoms
 from pydantic import BaseModel
 
-from ipip_ext import frames as fr
 from ipip_ext.backends import registry
 from ipip_ext.backends.base import FitData, FitHooks, Model
-from ipip_ext.recipe import Finetune
-from ipip_ext.seeds import derive
+from ipip_ext.data import frames as fr
+from ipip_ext.recipe.training import Finetune
+from ipip_ext.run.seeds import derive
+from ipip_ext.run.workspace import Context
 from ipip_ext.stages.fitting import fit_or_retry
-from ipip_ext.workspace import Context
 
 _POLL_S = 0.2
 

@@ -22,9 +22,9 @@ from ase import Atoms
 
 from ipip_ext import md
 from ipip_ext.errors import StageFailed
-from ipip_ext.events import EventBus
+from ipip_ext.run.events import EventBus
+from ipip_ext.run.workspace import Context
 from ipip_ext.stages.evaluate import potential_of
-from ipip_ext.workspace import Context
 
 _STEPS = 2
 _MIB = 2**20

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ipip_ext import frames as fr
-from ipip_ext import select as choose
 from ipip_ext.backends import registry
-from ipip_ext.filters import REASONS, Filters
-from ipip_ext.recipe import Select
-from ipip_ext.recipe_training import Forgetting
-from ipip_ext.workspace import Context
+from ipip_ext.data import frames as fr
+from ipip_ext.data import select as choose
+from ipip_ext.data.filters import REASONS, Filters
+from ipip_ext.recipe.labels import Select
+from ipip_ext.recipe.training import Forgetting
+from ipip_ext.run.workspace import Context
 
 
 def select(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ipip_ext import frames as fr
-from ipip_ext.dataset import load_dataset
-from ipip_ext.recipe import Data
-from ipip_ext.workspace import Context
+from ipip_ext.data import frames as fr
+from ipip_ext.data.dataset import load_dataset
+from ipip_ext.recipe.recipe import Data
+from ipip_ext.run.workspace import Context
 
 
 def prepare(

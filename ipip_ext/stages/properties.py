@@ -17,18 +17,19 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from ipip_ext import frames as fr
 from ipip_ext import md
-from ipip_ext import structure_functions as sf
-from ipip_ext.compute import compute_each
+from ipip_ext.data import frames as fr
+from ipip_ext.data.tables import write_csv
 from ipip_ext.errors import DataError
-from ipip_ext.potential import Array, Potential
-from ipip_ext.property_curves import check_trajectory
-from ipip_ext.recipe import Explore, Properties
+from ipip_ext.measure import structure_functions as sf
+from ipip_ext.measure.property_curves import check_trajectory
+from ipip_ext.potentials.base import Array, Potential
+from ipip_ext.potentials.compute import compute_each
+from ipip_ext.recipe.evaluate import Properties
+from ipip_ext.recipe.walk import Explore
+from ipip_ext.run.workspace import Context
 from ipip_ext.stages.evaluate import potential_of
-from ipip_ext.tables import write_csv
 from ipip_ext.units import MEV_PER_EV
-from ipip_ext.workspace import Context
 
 _RDF_FRAMES, _CURVE_POINTS, _HIGHEST_THZ = 200, 200, 150.0
 _PREFIX = "properties"

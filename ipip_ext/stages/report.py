@@ -9,18 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from ipip_ext import frames as fr
-from ipip_ext import plots, timing
-from ipip_ext.breakdown import Exam, Scores, take_apart
-from ipip_ext.events import Event
-from ipip_ext.html import run_page
-from ipip_ext.html.structures import worst
-from ipip_ext.html.verdict import against
-from ipip_ext.property_curves import KEYS
+from ipip_ext.data import frames as fr
+from ipip_ext.data.tables import Table, latex, read_csv, write_csv
+from ipip_ext.measure import timing
+from ipip_ext.measure.breakdown import Exam, Scores, take_apart
+from ipip_ext.measure.property_curves import KEYS
+from ipip_ext.report import plots
+from ipip_ext.report.html import run_page
+from ipip_ext.report.html.structures import worst
+from ipip_ext.report.html.verdict import against
+from ipip_ext.run.events import Event
+from ipip_ext.run.workspace import Context
 from ipip_ext.stages.evaluate import frame_ids, splits_of
 from ipip_ext.stages.report_tables import COSTS, Row, calibration_table, others, table
-from ipip_ext.tables import Table, latex, read_csv, write_csv
-from ipip_ext.workspace import Context
 
 COLUMNS = (
     "model", "role", "split", "n_frames", "force_mae_meV_per_A", "force_rmse_meV_per_A",

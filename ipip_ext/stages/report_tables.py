@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ipip_ext.property_curves import KEYS
+from ipip_ext.data.tables import Table
+from ipip_ext.measure.property_curves import KEYS
 from ipip_ext.stages.calibration import SAID
 from ipip_ext.stages.evaluate import ALIGNED
 from ipip_ext.stages.stability import SHARE
-from ipip_ext.tables import Table
 
 COSTS = ("training_wall_s", "n_pseudo_labels", "n_reference_labels")
 """What a model cost, see `timing.training_costs`."""

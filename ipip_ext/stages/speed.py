@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from ipip_ext import frames as fr
 from ipip_ext import md
+from ipip_ext.data import frames as fr
+from ipip_ext.data.tables import write_csv
 from ipip_ext.errors import RecipeError
-from ipip_ext.recipe import Evaluate
+from ipip_ext.recipe.evaluate import Evaluate
+from ipip_ext.run.workspace import Context
 from ipip_ext.stages import memory
 from ipip_ext.stages.evaluate import potential_of
-from ipip_ext.tables import write_csv
-from ipip_ext.workspace import Context
 
 _WARM_UP = 4
 Repeats = tuple[int, int, int]

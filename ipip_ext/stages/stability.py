@@ -11,12 +11,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ipip_ext import frames as fr
 from ipip_ext import md
-from ipip_ext.recipe import Explore, Stability
+from ipip_ext.data import frames as fr
+from ipip_ext.data.tables import write_csv
+from ipip_ext.recipe.evaluate import Stability
+from ipip_ext.recipe.walk import Explore
+from ipip_ext.run.workspace import Context
 from ipip_ext.stages.evaluate import potential_of
-from ipip_ext.tables import write_csv
-from ipip_ext.workspace import Context
 
 SHARE = "md_sane_share"
 _FRAMES = 20

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from ipip_ext import frames as fr
-from ipip_ext import leakage
 from ipip_ext.backends import registry
 from ipip_ext.backends.base import Backend, FitData, FitResult, Model
-from ipip_ext.recipe import Finetune, Fit, Pretrain
-from ipip_ext.schema import Section
+from ipip_ext.data import frames as fr
+from ipip_ext.data import leakage
+from ipip_ext.recipe.schema import Section
+from ipip_ext.recipe.training import Finetune, Fit, Pretrain
+from ipip_ext.run.workspace import Context
 from ipip_ext.stages.fitting import clear, fit_once, fit_or_retry, hooks_of
-from ipip_ext.workspace import Context
 
 
 def pretrain(

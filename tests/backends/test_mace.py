@@ -15,16 +15,16 @@ import numpy as np
 import pytest
 import torch
 
-from ipip_ext import frames as fr
-from ipip_ext import known_models
+from ipip_ext.backends import known_models
 from ipip_ext.backends.base import FitData, FitHooks
 from ipip_ext.backends.mace.backend import MaceBackend
-from ipip_ext.backends.mace.config import MaceConfig
 from ipip_ext.backends.mace.network import MaceNetwork
 from ipip_ext.backends.testing import E0S_EV, BackendConformance, alloy
 from ipip_ext.backends.training import Trainer
+from ipip_ext.data import frames as fr
 from ipip_ext.errors import CalculatorError, DataError, Diverged, ModelFileError, RecipeError, StageFailed
-from ipip_ext.recipe import Fit
+from ipip_ext.recipe.students import MaceConfig
+from ipip_ext.recipe.training import Fit
 
 TINY = MaceConfig(
     hidden_irreps="4x0e+4x1o", max_ell=1, correlation=2, r_max_A=4.0, radial_MLP=(8,), MLP_irreps="4x0e",

@@ -11,10 +11,10 @@ from ase import Atoms
 
 from ipip_ext.backends.mace import convolution
 from ipip_ext.backends.mace._mace import modules
-from ipip_ext.backends.mace.config import MaceConfig
 from ipip_ext.backends.mace.graphs import collate, graph_of, species_index
 from ipip_ext.backends.mace.model import Student, build, measure
 from ipip_ext.backends.testing import E0S_EV, alloy
+from ipip_ext.recipe.students import MaceConfig
 
 LONE = Atoms("Cu", [[0.0, 0.0, 0.0]], cell=[20.0] * 3, pbc=True)
 FRAMES = [alloy(0), alloy(1, repeat=2), alloy(2)[:1]]

@@ -18,10 +18,11 @@ from ipip_ext.backends.mace.backend import MaceBackend
 from ipip_ext.backends.mace.predict import MacePotential
 from ipip_ext.backends.mace.session import MaceSession
 from ipip_ext.backends.testing import E0S_EV, alloy
-from ipip_ext.compute import Repeated
 from ipip_ext.md.replicas import initial_momenta
 from ipip_ext.md.walkers import new_generator
-from ipip_ext.recipe import Explore, Fit
+from ipip_ext.potentials.compute import Repeated
+from ipip_ext.recipe.training import Fit
+from ipip_ext.recipe.walk import Explore
 
 CUTOFF_A = 4.0
 

@@ -11,11 +11,11 @@ from ase.md.verlet import VelocityVerlet
 
 from ipip_ext.backends.base import FitData, FitHooks
 from ipip_ext.backends.mace.backend import MaceBackend
-from ipip_ext.backends.mace.config import MaceConfig
 from ipip_ext.backends.testing import E0S_EV, alloy
 from ipip_ext.md.integrators import initial_momenta, new_generator
-from ipip_ext.recipe import Fit
-from ipip_ext.recipe_file import load_recipe
+from ipip_ext.recipe.file import load_recipe
+from ipip_ext.recipe.students import MaceConfig
+from ipip_ext.recipe.training import Fit
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").rglob("*.yaml"))
 BACKEND = MaceBackend()

@@ -16,13 +16,13 @@ from ase.constraints import FixAtoms, FixBondLengths
 from ase.md.verlet import VelocityVerlet
 
 from ipip_ext import md
-from ipip_ext.calculators import AsePotential
 from ipip_ext.errors import DataError, WorkspaceError
 from ipip_ext.md.guard import REASONS, closest_approach
 from ipip_ext.md.replicas import initial_momenta
 from ipip_ext.md.walkers import new_generator
-from ipip_ext.potential import FrameFailed, Prediction
-from ipip_ext.recipe import Explore, Guard
+from ipip_ext.potentials.base import FrameFailed, Prediction
+from ipip_ext.recipe.walk import Explore, Guard
+from ipip_ext.teachers.entries import AsePotential
 
 
 def copper(n=1, rattle=0.05, seed=0, element="Cu"):

@@ -12,11 +12,11 @@ from ase.calculators.emt import EMT
 from test_engine import Pulls, by_replica, copper, huge_force, same, settings, walk
 
 from ipip_ext import md
-from ipip_ext.calculators import AsePotential
 from ipip_ext.errors import RecipeError, WorkspaceError
 from ipip_ext.md import engine, room
-from ipip_ext.potential import Prediction
-from ipip_ext.recipe import Guard
+from ipip_ext.potentials.base import Prediction
+from ipip_ext.recipe.walk import Guard
+from ipip_ext.teachers.entries import AsePotential
 
 
 def bad():

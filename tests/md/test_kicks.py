@@ -11,10 +11,10 @@ from ase import Atoms
 from ase.build import bulk, fcc111
 from ase.constraints import FixAtoms
 
-from ipip_ext.geometry import closest_approach
+from ipip_ext.data.geometry import closest_approach
 from ipip_ext.md import plan_replicas
 from ipip_ext.md.kicks import CLOSEST, filled_directions, strained
-from ipip_ext.recipe import Explore
+from ipip_ext.recipe.walk import Explore
 
 STARTS = ase.io.read(Path(__file__).parents[2] / "recipes/data/mo_s_o/starts.extxyz", index=":")
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from alloy import cell, label
 from ase import units
 from ase.md.verlet import VelocityVerlet
-from conftest import cell, label
 from test_engine import by_replica, same, settings, walk
 
 from ipip_ext import md
@@ -14,12 +14,13 @@ from ipip_ext.backends import registry
 from ipip_ext.md import engine
 from ipip_ext.md.replicas import initial_momenta
 from ipip_ext.md.walkers import new_generator
+from ipip_ext.recipe import students
 
 
 @pytest.fixture(scope="module")
 def potential():
     backend = registry.backend("mace")
-    config = registry.config_class("mace")(
+    config = students.config_class("mace")(
         hidden_irreps="4x0e+4x1o", max_ell=1, r_max_A=4.0, radial_MLP=(8,), MLP_irreps="4x0e", num_bessel=4,
         dtype="float64",
     )  # fmt: skip

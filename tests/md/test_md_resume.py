@@ -15,10 +15,10 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 
 from ipip_ext import md
-from ipip_ext.calculators import AsePotential
 from ipip_ext.md import checkpoint, engine
-from ipip_ext.potential import FrameFailed
-from ipip_ext.recipe import Explore
+from ipip_ext.potentials.base import FrameFailed
+from ipip_ext.recipe.walk import Explore
+from ipip_ext.teachers.entries import AsePotential
 
 
 class Fragile(AsePotential):

@@ -12,13 +12,13 @@ from ase.eos import EquationOfState
 from test_engine import by_replica, copper, same, settings, walk
 
 from ipip_ext import md
-from ipip_ext.calculators import AsePotential
-from ipip_ext.compute import require_stress
-from ipip_ext.correction import CorrectedPotential, TeacherCorrection
 from ipip_ext.errors import CalculatorError, DataError
 from ipip_ext.md import engine
-from ipip_ext.potential import Prediction
-from ipip_ext.recipe import Guard
+from ipip_ext.potentials.base import Prediction
+from ipip_ext.potentials.compute import require_stress
+from ipip_ext.recipe.walk import Guard
+from ipip_ext.teachers.correction import CorrectedPotential, TeacherCorrection
+from ipip_ext.teachers.entries import AsePotential
 
 
 def npt(**changes):

@@ -12,20 +12,20 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from alloy import cell, write_recipe
 from ase import Atoms, units
 from ase.build import fcc111
 from ase.constraints import FixAtoms
 from click.testing import CliRunner
-from conftest import cell, write_recipe
 from test_engine import by_replica, copper, emt, same, settings, walk
 from test_mace_walks import potential, starts  # noqa: F401 - the first is a fixture
 
 from ipip_ext import md
-from ipip_ext.cli import main
+from ipip_ext.cli.main import main
 from ipip_ext.errors import RecipeError
 from ipip_ext.md import engine
-from ipip_ext.potential import Prediction
-from ipip_ext.recipe import Guard
+from ipip_ext.potentials.base import Prediction
+from ipip_ext.recipe.walk import Guard
 
 needs_torchsim = pytest.mark.skipif(
     importlib.util.find_spec("torch_sim") is None, reason="torch-sim is not installed; it needs Python 3.12 or newer"

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 
 import pytest
-from conftest import cell, write_recipe
+from alloy import cell, write_recipe
 
-from ipip_ext import frames as fr
-from ipip_ext import preflight
+from ipip_ext.check import preflight
+from ipip_ext.data import frames as fr
 from ipip_ext.errors import UserError
-from ipip_ext.events import EventBus
-from ipip_ext.recipe_file import load_recipe
+from ipip_ext.recipe.file import load_recipe
+from ipip_ext.run.events import EventBus
+from ipip_ext.run.workspace import Workspace
 from ipip_ext.stages.explore import explore
-from ipip_ext.workspace import Workspace
 
 
 @pytest.mark.parametrize(

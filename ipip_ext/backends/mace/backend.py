@@ -16,20 +16,20 @@ from ase.calculators.calculator import Calculator
 from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
-from ipip_ext import frames as fr
-from ipip_ext import metrics
 from ipip_ext.backends.base import Backend, FitData, FitHooks, FitResult
 from ipip_ext.backends.mace import files, foundation
-from ipip_ext.backends.mace.config import MaceConfig
 from ipip_ext.backends.mace.model import Student, adopt, build, measure, shift_e0s
 from ipip_ext.backends.mace.network import MaceNetwork
 from ipip_ext.backends.mace.predict import MacePotential
 from ipip_ext.backends.mace.run_train import RunTrain
 from ipip_ext.backends.training import Trainer
+from ipip_ext.data import frames as fr
+from ipip_ext.data import metrics
 from ipip_ext.errors import CalculatorError, RecipeError, did_you_mean
-from ipip_ext.potential import Potential
-from ipip_ext.recipe import Fit
-from ipip_ext.schema import Section
+from ipip_ext.potentials.base import Potential
+from ipip_ext.recipe.schema import Section
+from ipip_ext.recipe.students import MaceConfig
+from ipip_ext.recipe.training import Fit
 
 
 class MaceBackend(Backend):

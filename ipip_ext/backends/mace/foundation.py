@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 
+from ipip_ext.backends.known_models import verify_foundation
 from ipip_ext.backends.mace._mace import foundations
 from ipip_ext.backends.mace.files import load_native
 from ipip_ext.errors import CalculatorError, did_you_mean
-from ipip_ext.known_models import verify_foundation
 
 OFF = "mace_off:"
 

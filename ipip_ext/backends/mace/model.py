@@ -14,11 +14,11 @@ from ase import Atoms
 from ase.data import atomic_numbers as number_of
 from ase.data import chemical_symbols
 
-from ipip_ext import frames as fr
 from ipip_ext.backends.mace import native
 from ipip_ext.backends.mace._mace import default_dtype, get_neighborhood, modules, o3
-from ipip_ext.backends.mace.config import MaceConfig
+from ipip_ext.data import frames as fr
 from ipip_ext.errors import CalculatorError
+from ipip_ext.recipe.students import MaceConfig
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 _ZEROS = "atomic_energies_fn.atomic_energies"

@@ -11,13 +11,13 @@ from ase import Atoms
 from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
-from ipip_ext.ase_calculator import PotentialCalculator
 from ipip_ext.backends.mace import convolution
 from ipip_ext.backends.mace._mace import torchsim_model
 from ipip_ext.backends.mace.graphs import Batch, Graph, collate, graph_of, species_index
 from ipip_ext.backends.mace.session import MaceSession
 from ipip_ext.errors import DataError
-from ipip_ext.potential import Prediction
+from ipip_ext.potentials.ase_calculator import PotentialCalculator
+from ipip_ext.potentials.base import Prediction
 
 _MAX_ATOMS = {"cpu": 1_000, "cuda": 20_000}
 _CACHED_BYTES = 10e6  # of one number an edge and channel; a batch of more of them costs up to half as much again

@@ -24,14 +24,14 @@ import numpy as np
 import torch
 from ase import Atoms
 
-from ipip_ext import frames as fr
 from ipip_ext.backends.base import FitData, FitHooks
 from ipip_ext.backends.checkpoint import Progress
 from ipip_ext.backends.mace._mace import select_head
 from ipip_ext.backends.mace.files import load_native
 from ipip_ext.backends.mace.model import Student
+from ipip_ext.data import frames as fr
 from ipip_ext.errors import Diverged, StageFailed
-from ipip_ext.recipe import Fit
+from ipip_ext.recipe.training import Fit
 from ipip_ext.units import MEV_PER_EV
 
 _NAME, _HEAD = "run_train", "Default"

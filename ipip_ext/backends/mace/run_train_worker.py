@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from ipip_ext.signals import end_with
+from ipip_ext.run.signals import end_with
 
 if __name__ == "__main__":
     end_with(int(sys.argv.pop(1)))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ipip_ext.backends.mace.graphs import Batch
 from ipip_ext.backends.mace.verlet import SKIN_A, VerletLists
 from ipip_ext.errors import DataError
-from ipip_ext.potential import Array
+from ipip_ext.potentials.base import Array
 
 if TYPE_CHECKING:
     from ipip_ext.backends.mace.predict import MacePotential

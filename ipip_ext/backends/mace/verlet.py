@@ -10,7 +10,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from ipip_ext.backends.mace._mace import get_neighborhood
-from ipip_ext.potential import Array
+from ipip_ext.potentials.base import Array
 
 SKIN_A = 0.8
 """How much further than the cut-off a list reaches. Wider: fewer lists, but more pairs to look through a step."""

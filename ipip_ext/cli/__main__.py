@@ -1,0 +1,5 @@
+"""`python -m ipip_ext.cli`: the command line without its script."""
+
+from ipip_ext.cli.main import main
+
+main()

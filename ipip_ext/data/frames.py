@@ -1,0 +1,233 @@
+"""Frames: ase.Atoms with REF_* labels and provenance. The only reader and writer of them.
+
+Whatever keys a file uses, inside there is one spelling: info["REF_energy"] (eV per cell),
+arrays["REF_forces"] (n, 3) (eV/Angstrom), info["REF_stress"] (3, 3) (eV/Angstrom^3), and
+info["frame_id"], info["label_source"]. ASE moves plain `energy` and `forces` of an extxyz
+into a calculator, so labels are looked for there too and the result says where they were.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import numpy as np
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io.formats import UnknownFileTypeError, filetype
+from ase.stress import voigt_6_to_full_3x3_stress
+from numpy.typing import NDArray
+
+from ipip_ext.data import extxyz
+from ipip_ext.errors import DataError
+from ipip_ext.potentials.base import Prediction
+
+ENERGY, FORCES, STRESS = "REF_energy", "REF_forces", "REF_stress"
+ID, SOURCE = "frame_id", "label_source"
+WEIGHT = "label_weight"
+"""info key: weight of a frame in a loss; 1 where it is absent."""
+
+
+@dataclass(frozen=True)
+class LabelKeys:
+    """Names of the labels in a user's file; stress None means: not wanted."""
+
+    energy: str = ENERGY
+    forces: str = FORCES
+    stress: str | None = None
+
+
+def read_structures(path: Path) -> list[Atoms]:
+    """Read every structure of a file in any format ASE knows.
+
+    Raises DataError if the file is missing, empty, unreadable, or holds non-finite positions.
+    """
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder; name a file in it.")
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; check the path, which is relative to the recipe.")
+    if path.stat().st_size == 0:
+        raise DataError(f"{path}: the file is empty; it should hold structures.")
+    try:
+        if filetype(str(path)) == "extxyz":
+            extxyz.check(path)
+        frames = ase.io.read(path, index=":")
+    except DataError:
+        raise
+    except UnknownFileTypeError:
+        raise DataError(f"{path}: ASE does not know this format; save it as .extxyz.") from None
+    except Exception as error:
+        raise DataError(f"{path}: can't be read ({_one_line(error)}); save it again as extended XYZ.") from error
+    if not frames:
+        raise DataError(f"{path}: holds no structures; save it again as extended XYZ.")
+    for index, atoms in enumerate(frames):
+        _check_geometry(atoms, f"{path}: frame {index}")
+    return list(frames)
+
+
+def read_labelled(path: Path, keys: LabelKeys | None = None, prefix: str = "") -> list[Atoms]:
+    """Read frames with labels and normalise them to REF_*.
+
+    prefix: start of frame ids for frames that have none.
+    Raises DataError naming file, frame and remedy for labels that are absent, partial, non-finite
+    or of the wrong shape.
+    """
+    keys = keys or LabelKeys()
+    raw = read_structures(path)
+    found = [_labels_of(atoms, keys) for atoms in raw]
+    for what, key in (("energy", keys.energy), ("forces", keys.forces), ("stress", keys.stress)):
+        if key is not None:
+            _check_present(path, what, key, raw, [labels[what] for labels in found])
+    return [
+        _normalised(atoms, labels, f"{path}: frame {index}", f"{prefix}{index:05d}")
+        for index, (atoms, labels) in enumerate(zip(raw, found, strict=True))
+    ]
+
+
+def write_frames(path: Path, frames: Sequence[Atoms]) -> None:
+    """Write frames as extended XYZ, whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    bare = [atoms.copy() for atoms in frames]  # copy() drops the calculator: REF_* only
+    if bare:
+        ase.io.write(part, bare, format="extxyz")
+    else:
+        part.touch()
+    os.replace(part, path)
+
+
+def read_frames(path: Path) -> list[Atoms]:
+    """Read frames that `write_frames` wrote (REF_* as they stand); an empty file is an empty list."""
+    if path.is_file() and path.stat().st_size == 0:
+        return []
+    return read_structures(path)
+
+
+def labelled(atoms: Atoms, prediction: Prediction, source: str) -> Atoms:
+    """Return a copy of `atoms` that carries `prediction` as its labels, and where they are from."""
+    frame = atoms.copy()
+    frame.info[ENERGY] = float(prediction.energy_eV)
+    frame.arrays[FORCES] = np.asarray(prediction.forces_eV_per_A, dtype=float)
+    if prediction.stress_eV_per_A3 is not None:
+        frame.info[STRESS] = np.asarray(prediction.stress_eV_per_A3, dtype=float)
+    frame.info[SOURCE] = source
+    return frame
+
+
+def labels_of(frame: Atoms) -> Prediction:
+    """Return the REF_* labels of a frame."""
+    stress = frame.info.get(STRESS)
+    return Prediction(
+        float(frame.info[ENERGY]),
+        np.asarray(frame.arrays[FORCES], dtype=float),
+        None if stress is None else np.asarray(stress, dtype=float).reshape(3, 3),
+    )
+
+
+def elements(frames: Iterable[Atoms]) -> set[str]:
+    """Return the chemical symbols that occur in `frames`."""
+    return {symbol for atoms in frames for symbol in atoms.get_chemical_symbols()}
+
+
+def composition(frames: Sequence[Atoms], species: Sequence[str]) -> NDArray[np.float64]:
+    """Return how many atoms of each species each frame has, (n_frames, n_species)."""
+    return np.array([[a.get_chemical_symbols().count(s) for s in species] for a in frames], dtype=float)
+
+
+def split_of(frame: Atoms, key: str | None, values: Sequence[str]) -> str:
+    """Return `test_ood` for a frame whose info[key] is among `values`, else `test_id`."""
+    return "test_ood" if key is not None and str(frame.info.get(key)) in values else "test_id"
+
+
+def _labels_of(atoms: Atoms, keys: LabelKeys) -> dict[str, Any]:
+    stored = atoms.calc.results if isinstance(atoms.calc, SinglePointCalculator) else {}
+    return {
+        "energy": atoms.info.get(keys.energy, stored.get(keys.energy)),
+        "forces": atoms.arrays.get(keys.forces, stored.get(keys.forces)),
+        "stress": None if keys.stress is None else atoms.info.get(keys.stress, stored.get(keys.stress)),
+    }
+
+
+def _check_present(path: Path, what: str, key: str, raw: list[Atoms], labels: list[Any]) -> None:
+    missing = [index for index, label in enumerate(labels) if label is None]
+    if not missing:
+        return
+    if len(missing) < len(raw):
+        raise DataError(
+            f"{path}: {len(missing)} of {len(raw)} frames have no {key} (first: frame {missing[0]});"
+            " label them or take them out."
+        )
+    if what == "forces" and any(key in atoms.info for atoms in raw):
+        raise DataError(f"{path}: {key} stands in the comment line; it must be a per-atom column ({key}:R:3).")
+    raise DataError(f"{path}: no frame has {key}. Found: {_keys_found(raw)}. Set data.{what}_key to the right one.")
+
+
+def _keys_found(raw: list[Atoms]) -> str:
+    per_frame = sorted({key for atoms in raw for key in atoms.info})
+    per_atom = sorted({key for atoms in raw for key in atoms.arrays} - {"numbers", "positions"})
+    stored = sorted({key for a in raw if isinstance(a.calc, SinglePointCalculator) for key in a.calc.results})
+    shown = [
+        f"{kind} {', '.join(keys)}"
+        for kind, keys in (("per frame", per_frame), ("per atom", per_atom), ("as plain labels", stored))
+        if keys
+    ]
+    return "; ".join(shown) or "no labels at all"
+
+
+def _normalised(atoms: Atoms, labels: dict[str, Any], where: str, frame_id: str) -> Atoms:
+    frame = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    frame.info = {k: v for k, v in atoms.info.items() if isinstance(v, str | int | float | np.generic)}
+    frame.info.setdefault(ID, frame_id)
+    frame.info[SOURCE] = "reference"
+    frame.info[ENERGY] = float(_finite(labels["energy"], (), "energy", where))
+    frame.arrays[FORCES] = _finite(labels["forces"], (len(atoms), 3), "forces", where)
+    if labels["stress"] is not None:
+        frame.info[STRESS] = _stress(labels["stress"], atoms, where)
+    return frame
+
+
+def _finite(value: Any, shape: tuple[int, ...], what: str, where: str) -> NDArray[np.float64]:
+    array = _numbers(value, what, where)
+    if array.shape != shape:
+        raise DataError(f"{where}: {what}: shape {array.shape} where {shape} is needed; label the frame again.")
+    if not np.all(np.isfinite(array)):
+        raise DataError(f"{where}: {what}: NaN or infinite; label the frame again or take it out.")
+    return array
+
+
+def _numbers(value: Any, what: str, where: str) -> NDArray[np.float64]:
+    try:
+        array = np.asarray(value)
+        if array.dtype != bool:  # what a key without a value is
+            return array.astype(float)
+    except (TypeError, ValueError):
+        pass
+    raise DataError(f"{where}: {what}: not numbers; label the frame again.")
+
+
+def _stress(value: Any, atoms: Atoms, where: str) -> NDArray[np.float64]:
+    array = _numbers(value, "stress", where)
+    if not atoms.pbc.all():
+        raise DataError(f"{where}: stress needs pbc='T T T' (with vacuum where there is none to feel it).")
+    if array.size == 6:
+        array = voigt_6_to_full_3x3_stress(array.ravel())
+    return _finite(array.reshape(3, 3) if array.size == 9 else array, (3, 3), "stress", where)
+
+
+def _check_geometry(atoms: Atoms, where: str) -> None:
+    if len(atoms) == 0:
+        raise DataError(f"{where}: has no atoms; take it out.")
+    if atoms.numbers.min() < 1:
+        raise DataError(f"{where}: holds X, which is no element; name it, or take the frame out.")
+    if not (np.all(np.isfinite(atoms.positions)) and np.all(np.isfinite(atoms.cell.array))):
+        raise DataError(f"{where}: positions or cell are NaN or infinite; take it out.")
+    flat = not atoms.cell.array[atoms.pbc].any(axis=1).all()
+    if atoms.pbc.any() and (flat or abs(np.linalg.det(atoms.cell.complete().array)) < 1e-6):
+        raise DataError(f"{where}: is periodic but its cell has no volume; give it a Lattice.")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:160]

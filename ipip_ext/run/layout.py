@@ -1,0 +1,21 @@
+"""Names of the files in a run folder that more than one room looks for."""
+
+from __future__ import annotations
+
+RECIPE = "recipe.yaml"
+"""The recipe as it ran, every key written out."""
+
+EVENTS = "events.jsonl"
+"""All that was said, one event a line; what MLflow mirrors."""
+
+LOG = "log.txt"
+"""The same for readers."""
+
+TABLE = "compare.csv"
+"""The comparison, one row a model and split."""
+
+PAGE = "report.html"
+"""The comparison as a page."""
+
+MODEL = "model"
+"""Folder of the student that a user takes along."""

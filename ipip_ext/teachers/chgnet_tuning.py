@@ -1,0 +1,106 @@
+"""Fine-tuning of CHGNet on the task's labels, by the loop that trains students."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.data import atomic_numbers
+
+from ipip_ext.backends.base import FitData, FitHooks, FitResult, lr_factors
+from ipip_ext.backends.training import Trainer
+from ipip_ext.data import frames as fr
+from ipip_ext.data import metrics
+from ipip_ext.errors import CalculatorError, StageFailed
+from ipip_ext.potentials.base import FrameFailed
+from ipip_ext.recipe.training import Fit
+from ipip_ext.teachers.chgnet import ChgnetPotential
+from ipip_ext.units import EV_PER_A3_PER_GPA
+
+GROUPS = {
+    "readouts": ("mlp.", "readout_norm."),
+    "interactions": ("atom_conv_layers.", "bond_conv_layers.", "angle_layers."),
+    "embedding": (
+        "atom_embedding.", "bond_embedding.", "angle_embedding.", "bond_weights_", "bond_basis_", "angle_basis_",
+    ),
+}  # fmt: skip
+"""Parameter group -> how the names of its parameters begin. In none are energy zeros, which are fitted, and magnetic
+moments, which no label is of."""
+GROUPS["all"] = tuple(prefix for prefixes in GROUPS.values() for prefix in prefixes)
+
+
+class ChgnetNetwork:
+    """A copy of a CHGNet as `backends.training` takes it. Graphs are made on the CPU, once."""
+
+    dtype = torch.float32
+
+    def __init__(self, potential: ChgnetPotential, *, stress: bool) -> None:
+        self.device = potential.device
+        self._potential = potential
+        self._stress = stress
+        self.module: torch.nn.Module = copy.deepcopy(potential.model)
+
+    def graph(self, frame: Atoms) -> Any:
+        """Return CHGNet's graph. Raises StageFailed for a frame that has none."""
+        try:
+            return self._potential.graph(0, frame, self._stress)
+        except FrameFailed as error:
+            raise StageFailed(f"frame {frame.info.get(fr.ID, '?')}: {error.message}; take it out.") from None
+
+    def evaluate(self, graphs: Sequence[Any], *, training: bool, stress: bool) -> Mapping[str, torch.Tensor]:  # noqa: ARG002
+        """Return energies of whole cells, forces, and stress in eV/Angstrom^3."""
+        output = self.module([graph.to(self.device) for graph in graphs], task="efs" if stress else "ef")
+        sizes = torch.tensor([len(forces) for forces in output["f"]], device=self.device)
+        found = {"energy": output["e"] * sizes if self.module.is_intensive else output["e"]}
+        found["forces"] = torch.cat(list(output["f"]))
+        if stress:
+            found["stress"] = torch.stack(list(output["s"])) * EV_PER_A3_PER_GPA
+        return found
+
+    def finished(self, weights: Mapping[str, torch.Tensor]) -> Any:
+        """Return CHGNet with these weights."""
+        self.module.load_state_dict(weights)
+        return self.module.cpu().eval()
+
+
+def tune(
+    potential: ChgnetPotential, data: FitData, settings: Fit, *, seed: int, folder: Path, hooks: FitHooks
+) -> FitResult:  # fmt: skip
+    """Train a copy of `potential`'s model, its energies moved to the zeros of `data.train` first.
+
+    State is kept in `folder`, as `Backend.fit` keeps it.
+    Raises Diverged, CalculatorError for a model without zeros, StageFailed for a frame without a graph.
+    """
+    network = ChgnetNetwork(potential, stress=settings.stress_weight > 0)
+    _align(network.module, potential, data.train)
+    frozen = dict.fromkeys((name for name, _ in network.module.named_parameters()), 0.0)
+    factors = frozen | lr_factors(groups(network.module), settings)
+    return Trainer(network, data, settings, lr_factors=factors, seed=seed, folder=folder, hooks=hooks).run()
+
+
+def save(model: Any, path: Path) -> None:
+    """Write what `{chgnet: file}` reads."""
+    torch.save({"model": model.as_dict()}, path)
+
+
+def groups(model: torch.nn.Module) -> dict[str, tuple[str, ...]]:
+    """Return the names of the parameters in each of `GROUPS`."""
+    names = [name for name, _ in model.named_parameters()]
+    return {group: tuple(n for n in names if n.startswith(prefixes)) for group, prefixes in GROUPS.items()}
+
+
+def _align(model: Any, potential: ChgnetPotential, frames: Sequence[Atoms]) -> None:
+    """Move the energy of each element so that `model` has the zeros of labelled `frames`; forces don't change."""
+    if model.composition_model is None:
+        raise CalculatorError(f"{potential.name}: has no energy zeros to refit; take one of CHGNet's released models.")
+    symbols = sorted(fr.elements(frames))
+    wanted = np.array([fr.labels_of(frame).energy_eV for frame in frames])
+    said = np.array([told.energy_eV for told in potential.compute(frames)])
+    zeros = torch.as_tensor(metrics.fit_zeros(fr.composition(frames, symbols), wanted - said), dtype=torch.float32)
+    with torch.no_grad():
+        model.composition_model.fc.weight[0, [atomic_numbers[s] - 1 for s in symbols]] += zeros.to(potential.device)

@@ -1,0 +1,421 @@
+"""Ablations: what is shared, what the table says, what is refused."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from alloy import assert_refused, write_alloy, write_recipe
+from click.testing import CliRunner
+
+from ipip_ext import runner
+from ipip_ext.cli.main import main
+from ipip_ext.compare import ablate, ablate_report
+from ipip_ext.compare.ablate_report import Outcome, Stats
+from ipip_ext.errors import StageFailed
+from ipip_ext.recipe.file import load_recipe
+from ipip_ext.run.events import read_events
+from ipip_ext.stages.report import COLUMNS
+
+GRID = Path("runs/tiny-ablate")
+SLOW, FAST = "finetune.lr=0.003", "finetune.lr=0.01"
+COMMAND = ("ablate", "recipe.yaml", "--vary", "finetune.lr=0.003,0.01", "--seeds", "2")
+SPLITS = ("test", "test_id", "test_ood")
+FORCE, ENERGY = "force_mae_meV_per_A", "energy_mae_meV_per_atom"
+
+
+def cli(*arguments: object):
+    done = CliRunner().invoke(main, [str(a) for a in arguments], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done
+
+
+def said(folder: Path, *names: str) -> list[tuple[str, str]]:
+    """Return (name, stage) of the stage events of the last run in `folder` that are called one of `names`."""
+    events = list(read_events(folder / "events.jsonl"))
+    last = max(i for i, event in enumerate(events) if (event.kind, event.name) == ("run", "started"))
+    return [(e.name, e.stage) for e in events[last:] if e.kind == "stage" and e.name in names]
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def number(folder: Path, model: str, split: str, column: str) -> float:
+    rows = rows_of(folder / "compare.csv")
+    return float(next(row[column] for row in rows if (row["model"], row["split"]) == (model, split)))
+
+
+@pytest.fixture(scope="module")
+def finished_grid(tmp_path_factory) -> Path:
+    """A folder with recipe.yaml, data/, mlflow.db and a finished grid of 2 variants x 2 seeds."""
+    folder = tmp_path_factory.mktemp("grid")
+    (folder / "data").mkdir()
+    write_alloy(folder / "data")
+    write_recipe(folder, Path("data"), iterations=1, baselines=[{"kind": "teacher"}], pretrain__epochs=1)
+    with contextlib.chdir(folder):
+        done = cli(*COMMAND)
+    (folder / "said.txt").write_text(done.stderr)
+    return folder
+
+
+@pytest.fixture
+def grid(tmp_path, finished_grid, monkeypatch) -> Path:
+    """A copy of the finished grid."""
+    shutil.copytree(finished_grid, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    return GRID
+
+
+@pytest.fixture
+def task(tmp_path, alloy_data, monkeypatch) -> Path:
+    """A working directory with recipe.yaml and a copy of its data in data/."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(alloy_data, tmp_path / "data")
+    return write_recipe(tmp_path, Path("data"))
+
+
+# ---------------------------------------------------------------- a grid as its user meets it
+
+
+@pytest.mark.slow
+def test_what_variants_share_is_computed_once_a_seed(finished_grid):
+    shared = {"prepare", "explore", "iter-00/pretrain", "baseline-teacher/evaluate"}
+    own = {"iter-00/finetune", "iter-00/evaluate", "model", "speed", "report"}
+    for seed in (3, 4):
+        first, second = (finished_grid / GRID / variant / f"seed-{seed}" for variant in (SLOW, FAST))
+        assert {stage for _, stage in said(first, "started")} == shared | own
+        assert said(first, "borrowed") == []
+        assert {stage for _, stage in said(second, "started")} == own
+        assert {stage for _, stage in said(second, "borrowed")} == shared
+        for stage in shared:
+            assert (first / stage / "stage.json").read_bytes() == (second / stage / "stage.json").read_bytes()
+    assert not list((finished_grid / GRID).rglob("*.part"))
+
+
+TIMED = ("md_step_ms", "training_wall_s")
+
+
+@pytest.mark.slow
+def test_a_shared_run_is_the_run_alone(grid):
+    cli("run", "recipe.yaml", "--set", "finetune.lr=0.01", "--set", "seed=4", "--workdir", "alone",
+        "--set", "tracking.enabled=false")  # fmt: skip
+    together, alone = (
+        [{key: v for key, v in row.items() if key not in TIMED} for row in rows_of(folder / "compare.csv")]
+        for folder in (grid / FAST / "seed-4", Path("alone"))
+    )
+    assert together == alone
+
+
+@pytest.mark.slow
+def test_the_csv_holds_every_row_of_every_run(finished_grid):
+    folder = finished_grid / GRID
+    rows = rows_of(folder / "ablate.csv")
+    assert tuple(rows[0]) == ("variant", "finetune.lr", "seed", "n_train", *COLUMNS)
+    expected = [
+        {"variant": variant, "finetune.lr": variant.split("=")[1], "seed": str(seed), "n_train": "12", **row}
+        for seed in (3, 4)
+        for variant in (SLOW, FAST)
+        for row in rows_of(folder / variant / f"seed-{seed}" / "compare.csv")
+    ]
+    assert rows == expected
+    assert {row["model"] for row in rows} == {"ipip", "teacher (python:EMT)", "iteration-0"}
+
+
+@pytest.mark.slow
+def test_the_table_holds_what_one_computes_by_hand(finished_grid):
+    folder = finished_grid / GRID
+    measures = [*((split, FORCE) for split in SPLITS), ("test", ENERGY)]
+    value = {
+        variant: np.array([[number(folder / variant / f"seed-{s}", "ipip", *m) for m in measures] for s in (3, 4)])
+        for variant in (SLOW, FAST)
+    }
+    lines = (folder / "ablate.txt").read_text().splitlines()
+    for variant, numbers in value.items():
+        cells = [f"{m:.1f} +- {s:.1f}" for m, s in zip(numbers.mean(0), numbers.std(0, ddof=1), strict=True)]
+        (line,) = [line for line in lines if line.startswith(variant)]
+        assert line.split() == [variant, "ipip", "12", "2", *" ".join(cells).split()]
+    difference = value[FAST] - value[SLOW]
+    means, sds = difference.mean(0), difference.std(0, ddof=1)
+    found = [line for line in lines if line.startswith(f"ipip: {FAST} - {SLOW}")]
+    for line, (split, column), mean, sd in zip(found, measures, means, sds, strict=True):
+        name = "F MAE" if column == FORCE else "E MAE"
+        verdict = "exceeds" if abs(mean) > 12.7062 * sd / math.sqrt(2) else "within"  # t for 2 seeds, 95 %
+        wanted = f"{split} {name} {mean:+.1f} {sd:.1f} 2 {verdict} the spread"
+        assert line.split()[4:] == wanted.split()
+
+
+@pytest.mark.slow
+def test_progress_is_a_line_a_run_and_is_kept(finished_grid):
+    lines = (finished_grid / "said.txt").read_text().splitlines()
+    assert lines[0] == f"4 runs in {GRID}: 2 variants, seeds 3, 4"
+    assert [line.split(": ")[0] for line in lines[1:]] == [
+        f"[1/4] {SLOW}, seed 3", f"[2/4] {FAST}, seed 3", f"[3/4] {SLOW}, seed 4", f"[4/4] {FAST}, seed 4",
+    ]  # fmt: skip
+    assert all("done in" in line and "to go" in line for line in lines[1:-1])
+    assert "to go" not in lines[-1]
+    log = (finished_grid / GRID / "log.txt").read_text()
+    assert all(line in log for line in lines)
+
+
+@pytest.mark.slow
+def test_the_store_nests_every_run_under_the_grid(finished_grid):
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{finished_grid / 'mlflow.db'}")
+    runs = client.search_runs([client.get_experiment_by_name("ipip-mace").experiment_id])
+    (top,) = [run for run in runs if run.data.tags["role"] == "ablation"]
+    assert (top.info.run_name, top.info.status) == ("tiny ablate", "FINISHED")
+    inner = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == top.info.run_id]
+    tags = [{key: run.data.tags[f"ipip.{key}"] for key in ("grid", "variant", "seed")} for run in inner]
+    assert sorted(map(json.dumps, tags)) == sorted(
+        json.dumps({"grid": "tiny", "variant": v, "seed": s}) for v in (SLOW, FAST) for s in ("3", "4")
+    )
+    assert {run.info.run_name for run in inner} == {f"tiny {v} seed {s}" for v in (SLOW, FAST) for s in (3, 4)}
+    assert len(runs) == 1 + 4 * (1 + 2)  # each with an iteration and a baseline of its own
+    values = [number(finished_grid / GRID / FAST / f"seed-{s}", "ipip", "test", FORCE) for s in (3, 4)]
+    key = f"finetune.lr_0.01/ipip_test_{FORCE}"
+    assert top.data.metrics[f"{key}_mean"] == pytest.approx(np.mean(values))
+    assert top.data.metrics[f"{key}_sd"] == pytest.approx(np.std(values, ddof=1))
+    assert top.data.params["vary.finetune.lr"] == "0.003, 0.01"
+    assert {item.path for item in client.list_artifacts(top.info.run_id)} == {
+        "ablate.csv", "ablate.txt", "ablate.yaml"
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+def test_the_same_command_trains_nothing_and_goes_on_after_a_kill(grid, monkeypatch):
+    table = (grid / "ablate.txt").read_bytes()
+    folders = [grid / variant / f"seed-{seed}" for seed in (3, 4) for variant in (SLOW, FAST)]
+    done = cli(*COMMAND)
+    assert [said(folder, "started", "borrowed") for folder in folders] == [[]] * 4
+    assert done.stderr.count("was finished") == 4
+    assert (grid / "ablate.txt").read_bytes() == table
+
+    shutil.rmtree(folders[3])
+    (folders[2] / "compare.csv").unlink()
+    real = runner.run
+
+    def fail(recipe, folder, **options):
+        if folder == folders[3]:
+            raise StageFailed("explore: it burst")
+        return real(recipe, folder, **options)
+
+    monkeypatch.setattr(runner, "run", fail)
+    stopped = CliRunner().invoke(main, list(COMMAND))
+    assert (stopped.exit_code, stopped.stderr.splitlines()[-1]) == (1, f"failed: {FAST}, seed 4: explore: it burst")
+    assert (folders[2] / "compare.csv").is_file()
+    monkeypatch.setattr(runner, "run", real)
+    cli(*COMMAND)
+    assert "iter-00/pretrain" in {stage for _, stage in said(folders[3], "borrowed")}
+    assert (grid / "ablate.txt").read_bytes() == table
+
+
+@pytest.mark.slow
+def test_an_unreachable_store_ends_nothing_and_track_mirrors_later(grid):
+    from mlflow.tracking import MlflowClient
+
+    assert cli("track", grid).stdout == "0 events mirrored to sqlite:///mlflow.db\n"
+    cli(*COMMAND[:-1], 1, "--set", "tracking.uri=sqlite:////proc/nowhere/mlflow.db")
+    plan = (grid / "ablate.yaml").read_text()
+    (grid / "ablate.yaml").write_text(plan.replace("sqlite:////proc/nowhere/mlflow.db", "sqlite:///later.db"))
+    assert int(cli("track", grid).stdout.split()[0]) > 100
+    client = MlflowClient(tracking_uri=f"sqlite:///{Path('later.db').absolute()}")
+    runs = client.search_runs([client.get_experiment_by_name("ipip-mace").experiment_id])
+    assert {"tiny ablate", *(f"tiny {v} seed {s}" for v in (SLOW, FAST) for s in (3, 4))} < {
+        run.info.run_name for run in runs
+    }
+
+
+@pytest.mark.slow
+def test_a_learning_curve_from_the_command_line(task):
+    few_steps = {"pretrain__epochs": 1, "finetune__epochs": 1, "baselines": [{"kind": "scratch", "fit": {"epochs": 1}}]}
+    write_recipe(task.parent, Path("data"), iterations=1, tracking={"enabled": False}, **few_steps)
+    output = cli("ablate", "recipe.yaml", "--vary", "data.n_train=4,8", "--seeds", 1, "--workdir", "curve").stdout
+    few, many = (Path("curve") / f"data.n_train={n}" / "seed-3" for n in (4, 8))
+    assert (Path("curve") / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
+    assert {stage for _, stage in said(many, "borrowed")} == {"explore", "iter-00/pretrain"}
+    assert [json.loads((f / "prepare/stage.json").read_text())["values"]["n_train"] for f in (few, many)] == [4, 8]
+    for name in ("valid", "test"):
+        assert (few / f"prepare/{name}.extxyz").read_bytes() == (many / f"prepare/{name}.extxyz").read_bytes()
+    lines = output.splitlines()
+    for split in SPLITS:
+        start = next(i for i, line in enumerate(lines) if line.startswith(f"{split} F MAE by labels"))
+        for folder, line in zip((few, many), lines[start + 2 :], strict=False):
+            assert line.split()[1:] == [f"{number(folder, model, split, FORCE):.1f}" for model in ("ipip", "scratch")]
+    assert output.count("one seed: no spread") == 4 * (2 + 2)
+    assert not Path("mlflow.db").exists()
+
+
+# ---------------------------------------------------------------- the report on made-up numbers
+
+
+def outcomes(points: list[dict[str, str]], seeds: tuple[int, ...]) -> list[Outcome]:
+    """Return made-up outcomes, whose numbers depend on variant, seed, model and split."""
+    rng = np.random.default_rng(0)
+    made = []
+    for seed in seeds:
+        for point in points:
+            rows = [
+                {"model": model, "split": split, FORCE: rng.uniform(50, 99), ENERGY: rng.uniform(1, 9)}
+                for model in ("ipip", "scratch")
+                for split in SPLITS
+            ]
+            slug = ",".join(f"{key}={value}" for key, value in point.items())
+            made.append(Outcome(slug, point, seed, int(point.get("data.n_train", 40)), rows))
+    return made
+
+
+def test_verdicts():
+    assert Stats.of(np.array([1.0, 1.2, 0.8])).verdict == "exceeds the spread"
+    assert Stats.of(np.array([1.0, -1.2, 0.8])).verdict == "within the spread"
+    assert Stats.of(np.array([-1.0, -1.0])).verdict == "exceeds the spread"
+    assert Stats.of(np.array([0.0, 0.0])).verdict == "within the spread"
+    assert Stats.of(np.array([5.0])).verdict == "one seed: no spread"
+    border = np.array([0.0, 2.0])  # mean 1, sd sqrt(2), so sd/sqrt(n) is 1
+    assert Stats.of(border) == Stats(1.0, math.sqrt(2), 2)
+    assert Stats.of(border + 11.7).verdict == "within the spread"
+    assert Stats.of(border + 11.71).verdict == "exceeds the spread"
+
+
+def test_where_data_vary_too_a_variant_is_set_beside_the_first_with_the_same_data():
+    points = [{"data.n_train": n, "label.policy": p} for n in ("20", "40") for p in ("teacher", "self")]
+    made = outcomes(points, (0, 1, 2))
+    text = ablate_report.table(made)
+    pairs = [line.split("  ")[0] for line in text.splitlines() if " - " in line and " F MAE" in line]
+    names = [f"data.n_train={n},label.policy={p}" for n in (20, 40) for p in ("teacher", "self")]
+    assert list(dict.fromkeys(pairs)) == [
+        f"ipip: {names[1]} - {names[0]}", f"ipip: {names[3]} - {names[2]}",
+        *(f"{name}: ipip - scratch" for name in names),
+    ]  # fmt: skip
+    row = {(o.variant, o.seed, r["model"]): r[FORCE] for o in made for r in o.rows if r["split"] == "test_ood"}
+    difference = [row[names[3], seed, "ipip"] - row[names[2], seed, "ipip"] for seed in (0, 1, 2)]
+    line = next(x for x in text.splitlines() if x.startswith(f"ipip: {names[3]} - {names[2]}") and "test_ood" in x)
+    assert f"{np.mean(difference):+.1f}" in line.split()
+    assert f"{np.std(difference, ddof=1):.1f}" in line.split()
+
+
+@pytest.mark.parametrize(("key", "tells"), [("forget.groups", True), ("forget", True), ("finetune.lr", False)])
+def test_where_forgetting_varies_the_last_student_stands_beside_the_chosen_one(key, tells):
+    made = outcomes([{key: "none"}, {key: "all"}], (0, 1))
+    for outcome in made:
+        last = [{**row, "model": f"iteration-{i}", FORCE: float(i)} for i in (0, 2, 10) for row in outcome.rows[:3]]
+        outcome.rows.extend(last)
+    lines = ablate_report.table(made).splitlines()
+    assert any(line.split()[1:2] == ["iteration-10"] and " 10.0 +- 0.0 " in line for line in lines) == tells
+    assert any(line.startswith(f"iteration-10: {key}=all - {key}=none  test F MAE") for line in lines) == tells
+    assert not any("iteration-2" in line for line in lines)
+    assert any(line.startswith("iteration-10: the last student") for line in lines) == tells
+
+
+def test_the_learning_curve_has_a_line_for_each_model_and_choice(tmp_path):
+    points = [{"label.policy": p, "data.n_train": n} for p in ("teacher", "self") for n in ("40", "20")]
+    made = outcomes(points, (0, 1))
+    files, metrics = ablate_report.write(tmp_path, made)
+    assert [path.name for path in files] == ["ablate.csv", "ablate.txt", "learning_curve.png"]
+    assert all(path.stat().st_size for path in files)
+    assert len(metrics) == 4 * 2 * 4 * 2
+    lines = (tmp_path / "ablate.txt").read_text().splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("test F MAE by labels"))
+    names = [f"{model}, label.policy={policy}" for model in ("ipip", "scratch") for policy in ("teacher", "self")]
+    assert all(name in lines[start] for name in names)
+    assert [line.split()[0] for line in lines[start + 2 : start + 4]] == ["20", "40"]
+    of_first = [row for o in made if o.values == points[1] for row in o.rows]
+    values = [row[FORCE] for row in of_first if (row["model"], row["split"]) == ("ipip", "test")]
+    assert lines[start + 2].split()[1:4] == [f"{np.mean(values):.1f}", "+-", f"{np.std(values, ddof=1):.1f}"]
+
+
+def test_curves_from_scratch_that_are_one_stand_once():
+    points = [{"label.policy": p, "data.n_train": n} for p in ("teacher", "self") for n in ("20", "40")]
+    made = outcomes(points, (0,))
+    for outcome in made:
+        for row in outcome.rows:
+            row[FORCE] = 1000.0 / outcome.n_train if row["model"] == "scratch" else row[FORCE]
+    head = next(line for line in ablate_report.table(made).splitlines() if line.startswith("test F MAE by labels"))
+    assert head.split("  ")[1:] == ["ipip, label.policy=teacher", "ipip, label.policy=self", "scratch"]
+
+
+# ---------------------------------------------------------------- what may be varied
+
+
+def test_values_of_keys_that_hold_lists(task):
+    recipe = load_recipe(task)
+    vary = [
+        "forget.groups=none,all,readouts,readouts+interactions,[products, embedding]",
+        "explore.temperatures_K=300,[300, 600]", "student.hidden_irreps=4x0e,4x0e+4x1o", "finetune.patience=null,5",
+    ]  # fmt: skip
+    assert ablate.parse_vary(vary, recipe) == {
+        "forget.groups": [[], ["all"], ["readouts"], ["readouts", "interactions"], ["products", "embedding"]],
+        "explore.temperatures_K": [[300], [300, 600]],
+        "student.hidden_irreps": ["4x0e", "4x0e+4x1o"],
+        "finetune.patience": [None, 5],
+    }
+
+
+def test_the_grid_is_the_product_and_its_folders_are_names(task):
+    vary = ["forget.groups=none,readouts+interactions", "teacher={python: 'ase.calculators.emt:EMT'}"]
+    grid = ablate.plan(task, vary, sets=["seed=7"], n_seeds=2)
+    teacher = "teacher=python-ase.calculators.emt-EMT"
+    slugs = [f"forget.groups=none,{teacher}", f"forget.groups=readouts+interactions,{teacher}"]
+    assert [variant.slug for variant in grid.variants] == slugs
+    assert [run.folder for run in grid.runs()] == [GRID / slug / f"seed-{seed}" for seed in (7, 8) for slug in slugs]
+    assert [run.recipe.seed for run in grid.runs()] == [7, 7, 8, 8]
+    assert grid.variants[0].recipe.forget.groups == ()
+    assert not GRID.exists()
+    shutil.copytree("data", "data-test.extxyz")
+    shutil.copy("data/test.extxyz", "data-test.extxyz/a b")
+    shutil.copy("data/test.extxyz", "data-test.extxyz/a-b")
+    alike = ablate.plan(task, ["data.test=data-test.extxyz/a b,data-test.extxyz/a-b"], n_seeds=1).variants
+    assert alike[0].slug != alike[1].slug
+    assert all(variant.slug.startswith("data.test=data-test.extxyz-a-b-") for variant in alike)
+
+
+@pytest.mark.parametrize(
+    ("vary", "words"),
+    [
+        ((), ("nothing is varied", "--vary key=a,b,c")),
+        (("finetune.lrr=1,2",), ("finetune.lrr is unknown", "Did you mean lr?")),
+        (("finetun.lr=1,2",), ("finetun is unknown", "Did you mean finetune?")),
+        (("finetune.lr",), ("--vary finetune.lr", "key=a,b,c")),
+        (("finetune.lr=",), ("--vary finetune.lr=", "key=a,b,c")),
+        (("=1,2",), ("--vary =1,2", "key=a,b,c")),
+        (("finetune.lr=[1",), ("--vary finetune.lr=[1", "not YAML values")),
+        (("finetune.lr=0.01,fast",), ("finetune.lr", "valid number", "not 'fast'")),
+        (("finetune.lr=0.01,1e-2",), ("finetune.lr=0.01 and finetune.lr=1e-2 are the same recipe",)),
+        (("finetune.lr=0.01", "finetune.lr=0.02"), ("finetune.lr is varied twice",)),
+        (("seed=1,2",), ("can't be varied", "--seeds")),
+        (("name=a,b",), ("can't be varied", "--set")),
+        (("device=cpu,cuda",), ("can't be varied", "--set")),
+        (("parallel=true,false",), ("can't be varied", "--set")),
+        (("tracking.experiment=a,b",), ("can't be varied", "--set")),
+        (("forget.groups=none,readout",), ("forget.groups: readout is unknown", "Did you mean readouts?")),
+        (("data.n_train=4,13",), ("train.extxyz", "data.n_train is 13, but 12 frames")),
+        (("data.n_train=4,0",), ("data.n_train", "greater than 0")),
+        (("data.test=data/test.extxyz,data/none.extxyz",), ("none.extxyz: no such file",)),
+        (("teacher=[none]",), ("teacher", "not ['none']")),
+        (("evaluate.speed_start=0,9",), ("evaluate.speed_start: 9 is no start",)),
+    ],
+)  # fmt: skip
+def test_what_can_not_be_varied_is_refused_before_anything_is_written(task, vary, words):
+    assert_refused(words, "ablate", "recipe.yaml", *(part for text in vary for part in ("--vary", text)))
+
+
+def test_a_folder_that_is_something_else_is_refused(task):
+    Path("there").mkdir()
+    Path("there/notes.txt").write_text("mine")
+    vary = ("ablate", "recipe.yaml", "--vary", "finetune.lr=0.01,0.02", "--workdir")
+    assert_refused(("there: is not empty and holds no ablate.yaml", "--workdir"), *vary, "there")
+    assert_refused(("notes.txt: is a file", "--workdir"), *vary, "there/notes.txt")
+    assert_refused(("no such recipe",), "ablate", "none.yaml", "--vary", "finetune.lr=1")
+
+
+@pytest.mark.slow
+def test_a_recipe_that_has_changed_is_refused_before_anything_runs(grid):
+    assert_refused(("finetune.epochs is 4 there and 5 here",), *COMMAND, "--set", "finetune.epochs=5")

@@ -1,0 +1,39 @@
+"""Other processes: one that holds a lock, and which of ours are at work."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+CODE = """
+import sys, time
+from pathlib import Path
+from ipip_ext.run import lock
+with lock.held(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(float(sys.argv[2]))
+"""
+
+
+def hold(folder: Path, seconds: float = 600.0) -> subprocess.Popen[str]:
+    """Return another process, which holds the lock of `folder` by now."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", CODE, str(folder), str(seconds)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def processes(module: str, folder: Path) -> list[int]:
+    """Return the ids of the processes of `module` at work in `folder`."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = entry.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if module.encode() in words and any(str(folder).encode() in word for word in words):
+            found.append(int(entry.parent.name))
+    return found
