@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from alloy import cell, label, write_recipe
+from alloy import assert_refused, cell, label, write_recipe
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from click.testing import CliRunner
