@@ -20,18 +20,12 @@ from ipip_ext.run.console import Console, LogFile
 from ipip_ext.run.events import Event, EventBus, JsonLines
 from ipip_ext.run.layout import EVENTS, LOG, MODEL, RECIPE
 from ipip_ext.run.plain import flatten
-from ipip_ext.run.workspace import Done, Unfinished, Workspace
+from ipip_ext.run.stage import Done
+from ipip_ext.run.workspace import Unfinished, Workspace
+from ipip_ext.stages.order import FIRST_STAGE, STAGES
 from ipip_ext.tracking.mirror import MlflowMirror
 
 Check = Callable[[Recipe], object]
-
-_FIRST_STAGE = {
-    "name": "prepare", "seed": "prepare", "data": "prepare", "teacher": "explore", "adapt": "adapt",
-    "explore": "explore", "correct": "correct", "student": "pretrain", "pretrain": "pretrain", "finetune": "finetune",
-    "sample": "sample", "select": "select", "label": "label", "forget": "forget",
-}  # fmt: skip
-"""The stage from which a change of a section matters; sections not named here may change freely,
-because the stages they touch compare their own parameters."""
 
 _PATHS = frozenset({"data.train", "data.test", "data.valid", "explore.starts", "sample.starts"})
 """Compared by content, by the stages that read them."""
@@ -125,8 +119,8 @@ def on_this_machine(recipe: Recipe) -> Recipe:
 
 def refuse_other(recipe: Recipe, folder: Path, redo: str | None) -> None:
     """Raise WorkspaceError if `folder` is no run folder, or belongs to a recipe that differs where it matters."""
-    if redo is not None and (stage := redo.rsplit("/", 1)[-1]) not in loop.STAGES:
-        raise WorkspaceError(f"--redo {redo}: no such stage.{did_you_mean(stage, loop.STAGES)}")
+    if redo is not None and (stage := redo.rsplit("/", 1)[-1]) not in STAGES:
+        raise WorkspaceError(f"--redo {redo}: no such stage.{did_you_mean(stage, STAGES)}")
     if folder.exists() and not folder.is_dir():
         raise WorkspaceError(f"{folder}: is a file; name a folder with --workdir.")
     if is_untouched(folder):
@@ -135,7 +129,7 @@ def refuse_other(recipe: Recipe, folder: Path, redo: str | None) -> None:
         raise WorkspaceError(f"--redo {redo}: {folder} holds no such stage; `ipip-mace status {folder}` lists them.")
     for key, old, new in changes(recipe, folder):
         stage = _first_stage(key, recipe)
-        if redo is None or loop.STAGES.index(redo.rsplit("/", 1)[-1]) > loop.STAGES.index(stage):
+        if redo is None or STAGES.index(redo.rsplit("/", 1)[-1]) > STAGES.index(stage):
             raise WorkspaceError(
                 f"{folder}: belongs to another recipe: {key} is {old!r} there and {new!r} here;"
                 f" give the recipe another name, use --workdir, or start over with --redo {stage}."
@@ -145,7 +139,7 @@ def refuse_other(recipe: Recipe, folder: Path, redo: str | None) -> None:
 def _first_stage(key: str, recipe: Recipe) -> str:
     """Return the stage to redo for a change of `key`: one that `recipe` runs, as --redo finds no other."""
     section, _, rest = key.partition(".")
-    stage = "ask" if section == "label" and rest.startswith("reference") else _FIRST_STAGE[section]
+    stage = "ask" if section == "label" and rest.startswith("reference") else FIRST_STAGE[section]
     runs = {"adapt": recipe.adapt is not None, "correct": recipe.corrects, "ask": recipe.label.reference is not None}
     return stage if runs.get(stage, True) else {"ask": "label"}.get(stage, "pretrain")
 
@@ -174,7 +168,7 @@ def changes(recipe: Recipe, folder: Path) -> list[tuple[str, Any, Any]]:
     return [
         (key, old, new)
         for key, (old, new) in fingerprint.differences(there, fingerprint.plain(recipe)).items()
-        if key.split(".")[0] in _FIRST_STAGE and key not in _PATHS
+        if key.split(".")[0] in FIRST_STAGE and key not in _PATHS
     ]
 
 

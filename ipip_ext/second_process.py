@@ -14,6 +14,7 @@ from ipip_ext.run.console import LogFile
 from ipip_ext.run.events import Event, EventBus, JsonLines
 from ipip_ext.run.signals import end_if_orphaned, end_with
 from ipip_ext.run.workspace import Workspace
+from ipip_ext.stages.inputs import Task
 
 
 def main(folder: Path, home: Path, parent: int) -> None:
@@ -28,7 +29,7 @@ def main(folder: Path, home: Path, parent: int) -> None:
     data = loop.prepare_data(recipe, work)
     for baseline in recipe.baselines:
         if isinstance(baseline, Scratch):
-            train_scratch(recipe, work, baseline, data.e0s_eV, {"train": data.train, "valid": data.valid})
+            train_scratch(recipe, work, baseline, data.e0s_eV, Task(data.train, data.valid))
 
 
 class _Orphaned:

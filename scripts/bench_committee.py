@@ -32,7 +32,7 @@ def main() -> None:
 
     from ipip_ext.recipe.file import load_recipe
     from ipip_ext.run.events import EventBus
-    from ipip_ext.run.workspace import Context
+    from ipip_ext.run.stage import Context
     from ipip_ext.stages.committee import committee
 
     torch.set_num_threads(1)

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 from ipip_ext import background, stages
 from ipip_ext.recipe.file import load_recipe
 from ipip_ext.run.events import Event, EventBus, Sink, read_events
-from ipip_ext.run.workspace import Context
+from ipip_ext.run.stage import Context
 from ipip_ext.stages.committee import committee
 
 pytestmark = pytest.mark.slow

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ipip_ext.errors import WorkspaceError
 from ipip_ext.measure import timing
-from ipip_ext.run.workspace import PART_RECORD, read_record
+from ipip_ext.run.record import PART_RECORD, read_record
 
 
 def describe(folder: Path) -> str:

@@ -21,10 +21,11 @@ from ipip_ext.data import metrics
 from ipip_ext.errors import ModelFileError, WorkspaceError
 from ipip_ext.measure.timing import finished
 from ipip_ext.potentials.base import Potential
+from ipip_ext.recipe.recipe import Ood
 from ipip_ext.run import provenance
 from ipip_ext.run.events import read_events
 from ipip_ext.run.layout import EVENTS, TABLE
-from ipip_ext.run.workspace import RECORD, damaged, read_record
+from ipip_ext.run.record import RECORD, damaged, read_record
 from ipip_ext.stages.evaluate import predict, splits_of
 from ipip_ext.stages.report import read_rows
 from ipip_ext.teachers.load import load_potential
@@ -139,7 +140,7 @@ def _table(folder: Path, records: Mapping[str, Record]) -> Iterator[Claim]:
         mine = {row["split"]: row for row in rows if row["model"] == name}
         at = f"{model['stage']}/evaluate"
         if not model["stage"]:
-            ood = records["iter-00/evaluate"]["fingerprint"]["inputs"]["ood"]
+            ood = _ood(records["iter-00/evaluate"])
             yield _recomputed(name, "the final model", lambda: load_potential(folder), test, ood, mine)
         elif at in records:
             inputs = records[at]["fingerprint"]["inputs"]
@@ -153,11 +154,16 @@ def _table(folder: Path, records: Mapping[str, Record]) -> Iterator[Claim]:
                     engine = registry.backend(backend)
                     return engine.potential(engine.load(path), "cpu")
 
-                yield _recomputed(name, where, load, test, inputs["ood"], mine)
+                yield _recomputed(name, where, load, test, _ood(records[at]), mine)
+
+
+def _ood(evaluated: Record) -> Ood | None:
+    told = evaluated["fingerprint"]["inputs"]["ood"]
+    return None if told is None else Ood(**told)
 
 
 def _recomputed(
-    name: str, where: str, load: Any, test: Sequence[Atoms], ood: Any, rows: Mapping[str, Mapping[str, Any]]
+    name: str, where: str, load: Any, test: Sequence[Atoms], ood: Ood | None, rows: Mapping[str, Mapping[str, Any]]
 ) -> Claim:  # fmt: skip
     """Ask a student about the test frames, and compare with its rows, by split."""
     text = f"errors of {name}, computed again from {where}"

@@ -13,7 +13,7 @@ from scipy.stats import t as student_t
 from ipip_ext.data.tables import aligned, write_csv
 from ipip_ext.potentials.base import Array
 from ipip_ext.report import plots
-from ipip_ext.run.workspace import read_record
+from ipip_ext.run.record import read_record
 from ipip_ext.stages.report import columns, read_rows
 from ipip_ext.stages.report_tables import Row
 

@@ -13,7 +13,7 @@ from ipip_ext.compare.ablate_report import PLAN
 from ipip_ext.errors import WorkspaceError
 from ipip_ext.run.layout import RECIPE, TABLE
 from ipip_ext.run.plain import flatten
-from ipip_ext.run.workspace import read_record
+from ipip_ext.run.record import read_record
 from ipip_ext.stages.report import read_rows
 from ipip_ext.stages.report_tables import Row, cells
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from ipip_ext.data.tables import aligned
 from ipip_ext.run.events import read_events
-from ipip_ext.run.workspace import RECORD, read_record
+from ipip_ext.run.record import RECORD, read_record
 
 COLUMNS = ("stage", "how", "n_stages", "wall_s", "share")
 HERE, BESIDE, BORROWED = "here", "beside", "borrowed"

@@ -8,7 +8,7 @@ from typing import Any
 
 from ipip_ext.measure.timing import SUMMARY, finished
 from ipip_ext.recipe.recipe import Recipe
-from ipip_ext.run.workspace import read_record
+from ipip_ext.run.record import read_record
 
 _SHA256 = "sha256:"
 

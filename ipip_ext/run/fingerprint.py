@@ -6,6 +6,7 @@ finished stages valid.
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import json
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ from pydantic import BaseModel
 
 from ipip_ext.errors import WorkspaceError
 from ipip_ext.run import provenance
+from ipip_ext.run.inputs import Inputs, defaults_of, fields_of, spread
 from ipip_ext.run.plain import flatten
 
 
@@ -25,14 +27,18 @@ def fingerprint(
     """Return what decides the results of the stage `name`, as JSON data.
 
     stage: the function; its default arguments are what its inputs are where nobody gives them. params: a section of the
-    recipe, or None. inputs: files count by content, everything else by value.
+    recipe, or None. inputs: files count by content, everything else by value; a bundle's fields count by themselves.
     Raises WorkspaceError for a file that can't be read.
     """
-    given = _Section({key: content(value) for key, value in inputs.items()})
-    arguments = inspect.signature(stage).parameters.items()
-    given.defaults = {
-        key: content(argument.default) for key, argument in arguments if argument.default is not argument.empty
+    given = _Section({key: content(value) for key, value in spread(inputs).items()})
+    silent = {
+        key: argument.default
+        for key, argument in inspect.signature(stage).parameters.items()
+        if argument.default is not argument.empty
     }
+    for bundle in (value for value in inputs.values() if isinstance(value, Inputs)):
+        silent |= defaults_of(type(bundle))
+    given.defaults = {key: content(value) for key, value in silent.items()}
     return {"stage": name, "seed": seed, "params": plain(params), "inputs": given}
 
 
@@ -84,6 +90,8 @@ def content(value: Any) -> Any:
     """Return what of an input decides a stage's results: of files their content, else what a value says of itself."""
     if hasattr(value, "fingerprint"):
         value = value.fingerprint()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {key: content(item) for key, item in fields_of(value).items()}
     if isinstance(value, Path):
         try:
             return f"sha256:{provenance.sha256(value)}"

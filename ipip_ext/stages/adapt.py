@@ -19,21 +19,22 @@ from ipip_ext.data import frames as fr
 from ipip_ext.data import leakage, metrics
 from ipip_ext.errors import CalculatorError, Diverged, StageFailed
 from ipip_ext.recipe.training import Adapt
-from ipip_ext.run.workspace import Context
+from ipip_ext.run.stage import Context
 from ipip_ext.stages.fitting import FOLDER, clear, hooks_of
+from ipip_ext.stages.inputs import Entry, Task
 from ipip_ext.stages.labelling import label_all, predict_all
 from ipip_ext.stages.train import adopt
 from ipip_ext.teachers import entries
 
 
 def adapt(
-    ctx: Context, settings: Adapt, *, teacher: Any, train: Path, valid: Path, pool: Path | None
+    ctx: Context, settings: Adapt, *, teacher: Entry, task: Task, pool: Path | None
 ) -> dict[str, Any]:  # fmt: skip
     """Fine-tune the teacher; leave it as a file, the kind of calculator that reads this, and the pool labelled anew.
 
     teacher: an entry of a kind that can be trained (`check_settings`). pool: None if there is none to label.
     """
-    data = FitData(fr.read_frames(train), fr.read_frames(valid))
+    data = FitData(fr.read_frames(task.train), fr.read_frames(task.valid))
     leakage.refuse(ctx.name, data.train, leakage.held_out(ctx.root))
     kind, before = entries.parse(teacher).kind, _valid_error(ctx, teacher, data)
     try:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,15 +11,15 @@ from ase import Atoms
 
 from ipip_ext.backends.committee import CommitteePotential, Opinion, calibrate
 from ipip_ext.data import frames as fr
-from ipip_ext.run.workspace import Context
+from ipip_ext.run.stage import Context
 from ipip_ext.stages.evaluate import splits_of
+from ipip_ext.stages.inputs import Exam, Voters
 
 SAID = ("error_per_expected", "rank_correlation", "within_1x", "within_2x")
 
 
 def calibration(
-    ctx: Context, *, members: Path, backend: str, error_per_spread: float, test: Path, ood: Mapping[str, Any] | None,
-    batch_size: int,
+    ctx: Context, *, voters: Voters, error_per_spread: float, exam: Exam
 ) -> dict[str, Any]:  # fmt: skip
     """Set expected force errors beside true ones, split by split; nothing is chosen by it.
 
@@ -29,15 +28,15 @@ def calibration(
     is expected for their atom: 0.68 and 0.95 if errors were Gaussian of just that width. The spread of few members
     is itself uncertain, so that even where the expected error is right on average less lies within 2x.
     """
-    joint = CommitteePotential.load(members, backend, ctx.device, error_per_spread)
-    frames = fr.read_frames(test)
+    joint = CommitteePotential.load(voters.members, voters.backend, ctx.device, error_per_spread)
+    frames = fr.read_frames(exam.test)
     opinions: list[Opinion] = []
-    for start in range(0, len(frames), batch_size):
-        opinions += joint.opinions(frames[start : start + batch_size])
+    for start in range(0, len(frames), exam.batch_size):
+        opinions += joint.opinions(frames[start : start + exam.batch_size])
         ctx.progress(len(opinions) / len(frames), f"{len(opinions)}/{len(frames)} frames")
     found = {
         split: check([opinions[i] for i in rows], [frames[i] for i in rows], error_per_spread)
-        for split, rows in splits_of(frames, ood).items()
+        for split, rows in splits_of(frames, exam.ood).items()
     }
     for split, told in found.items():
         for key in SAID:

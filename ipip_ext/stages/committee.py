@@ -24,14 +24,15 @@ from ipip_ext.potentials.compute import compute_each
 from ipip_ext.recipe.labels import Asking
 from ipip_ext.recipe.schema import Section
 from ipip_ext.recipe.training import Finetune
-from ipip_ext.run.workspace import Context
+from ipip_ext.run.stage import Context
+from ipip_ext.stages.inputs import Candidates, Entry, Size, Task, Voters
 from ipip_ext.stages.members import Members, train_members
 from ipip_ext.teachers import entries
 
 
 def committee(
-    ctx: Context, finetune: Finetune, *, student: Section, size: int, bootstrap: bool, pretrained: Path, tuned: Path,
-    train: Path, valid: Path, pool: Path,
+    ctx: Context, finetune: Finetune, *, student: Section, wanted: Size, pretrained: Path, tuned: Path, task: Task,
+    pool: Path,
 ) -> dict[str, Any]:  # fmt: skip
     """Fine-tune the other members from the same pretrained student, and calibrate their spread on validation.
 
@@ -42,11 +43,12 @@ def committee(
     members = ctx.folder / "members"
     shutil.copytree(tuned, members / "0", dirs_exist_ok=True)
     others = Members(
-        backend=backend, finetune=finetune, bootstrap=bootstrap, pretrained=pretrained, train=train, valid=valid,
-        pool=pool, folder=members, device=ctx.device, threads=torch.get_num_threads(), seed=ctx.seed, where=ctx.name,
+        backend=backend, finetune=finetune, bootstrap=wanted.bootstrap, pretrained=pretrained, train=task.train,
+        valid=task.valid, pool=pool, folder=members, device=ctx.device, threads=torch.get_num_threads(), seed=ctx.seed,
+        where=ctx.name,
     )  # fmt: skip
     leakage.refuse(ctx.name, [*others.labelled, *others.replay], leakage.held_out(ctx.root))
-    train_members(ctx, others, size)
+    train_members(ctx, others, wanted.size)
     joint = CommitteePotential.load(members, backend, ctx.device)
     found = calibrate(joint.opinions(others.held), others.held)
     (ctx.folder / "calibration.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
@@ -61,32 +63,31 @@ def committee(
 
 
 def ask(
-    ctx: Context, settings: Asking, *, calculator: Any, teacher: Any, frames: Path, pool: Path, members: Path,
-    backend: str, train: Path, valid: Path, test: Path,
+    ctx: Context, settings: Asking, *, calculator: Entry, teacher: Entry, candidates: Candidates, voters: Voters,
+    task: Task, test: Path,
 ) -> dict[str, Any]:  # fmt: skip
     """Label the frames that teach most with the reference method; they leave where they were for the training set.
 
-    frames: new ones, not labelled yet. pool: those with pseudo-labels.
     A near duplicate of a training, validation or test frame is never asked for.
     """
-    new, old = fr.read_frames(frames), fr.read_frames(pool)
+    new, old = fr.read_frames(candidates.frames), fr.read_frames(candidates.pool)
     eligible = {"new": new, "pool": old, "both": [*new, *old]}[settings.among]
-    known = leakage.Known([*fr.read_frames(valid), *fr.read_frames(test), *fr.read_frames(train)])
-    joint = CommitteePotential.load(members, backend, ctx.device)
+    known = leakage.Known([frame for path in (task.valid, test, task.train) for frame in fr.read_frames(path)])
+    joint = CommitteePotential.load(voters.members, voters.backend, ctx.device)
     spread = np.array([frame_spread(opinion) for opinion in joint.opinions(eligible)])
     unsure = sorted((i for i, frame in enumerate(eligible) if known.twin_of(frame) is None), key=lambda i: -spread[i])
     if settings.choice == "power":
         unsure = powered(unsure, spread, ctx.seed)
     picked = _sane(ctx, settings, teacher, eligible, unsure)
     if settings.choice == "diverse" and picked:
-        engine = registry.backend(backend)
-        features = engine.descriptors(engine.load(members / "0"), [eligible[i] for i in picked], ctx.device)
+        engine = registry.backend(voters.backend)
+        features = engine.descriptors(engine.load(voters.members / "0"), [eligible[i] for i in picked], ctx.device)
         picked = [picked[i] for i in diverse(features, settings.budget, 0.0)[0]]
     picked = picked[: (len(new) + len(old)) // 2]  # a pool must remain
     chosen = [eligible[i] for i in picked]
     source = f"reference:{entries.describe(calculator)}"
     labelled = _label_each(ctx, chosen, calculator, source)
-    fr.write_frames(ctx.folder / "train.extxyz", [*fr.read_frames(train), *labelled])
+    fr.write_frames(ctx.folder / "train.extxyz", [*fr.read_frames(task.train), *labelled])
     taken = {id(frame) for frame in chosen}
     rest, kept = ([frame for frame in some if id(frame) not in taken] for some in (new, old))
     fr.write_frames(ctx.folder / "rest.extxyz", rest)

@@ -17,7 +17,8 @@ from ipip_ext.data import frames as fr
 from ipip_ext.errors import StageFailed
 from ipip_ext.potentials.base import Potential, Prediction
 from ipip_ext.recipe.labels import Correction
-from ipip_ext.run.workspace import Context
+from ipip_ext.run.stage import Context
+from ipip_ext.stages.inputs import Entry
 from ipip_ext.stages.labelling import predict_all
 from ipip_ext.teachers import entries
 from ipip_ext.teachers.correction import TeacherCorrection
@@ -27,7 +28,7 @@ _MOST_FRAMES = 500
 """Training frames to fit to, evenly taken: a few hundred coefficients need no more."""
 
 
-def correct(ctx: Context, settings: Correction, *, teacher: Any, train: Path, pool: Path | None) -> dict[str, Any]:
+def correct(ctx: Context, settings: Correction, *, teacher: Entry, train: Path, pool: Path | None) -> dict[str, Any]:
     """Fit the correction and apply it to the pool, if any. Only training frames are seen, never validation or test."""
     potential = entries.make(teacher, device=ctx.device, root=ctx.home)
     labelled = fr.read_frames(train)

@@ -15,31 +15,31 @@ from ipip_ext.data import metrics
 from ipip_ext.data.tables import read_csv, write_csv
 from ipip_ext.errors import DataError, StageFailed
 from ipip_ext.potentials.base import FrameFailed, Potential, Prediction
-from ipip_ext.run.workspace import Context
+from ipip_ext.recipe.recipe import Ood
+from ipip_ext.run.stage import Context
+from ipip_ext.stages.inputs import Calculator, Exam, Model
 from ipip_ext.teachers import entries
 
 ALIGNED = "energies shifted to the task's zeros by a fit for each element on the training frames"
 
 
 def evaluate(
-    ctx: Context, *, model: Any, test: Path, ood: Mapping[str, Any] | None, batch_size: int, align: Path | None,
-    elements: Sequence[str] | None = None,
+    ctx: Context, *, model: Model, exam: Exam, align: Path | None, elements: Sequence[str] | None = None
 ) -> dict[str, Any]:  # fmt: skip
     """Predict the test set and write predictions and errors.
 
-    model: a student as {"backend": name, "model": folder} or {"calculator": entry}.
     align: training frames on which to fit the energy zeros of a model that has others; None for a student.
     elements: all that the model knows; where test frames hold others, its only split is `split_for(elements)`.
     """
     potential = potential_of(model, ctx)
-    every = fr.read_frames(test)
+    every = fr.read_frames(exam.test)
     frames = every if elements is None else known(every, elements, "test")
-    predictions = predict(potential, frames, batch_size, ctx)
+    predictions = predict(potential, frames, exam.batch_size, ctx)
     if align is not None:
         train = fr.read_frames(align)
         train = train if elements is None else known(train, elements, "training")
-        predictions = shift_to_task(potential, predictions, frames, train, batch_size)
-    splits = splits_of(frames, ood)
+        predictions = shift_to_task(potential, predictions, frames, train, exam.batch_size)
+    splits = splits_of(frames, exam.ood)
     if elements is not None and len(frames) < len(every):
         splits = {split_for(elements): list(range(len(frames)))}
         ctx.note(f"knows {' '.join(elements)} alone: {len(frames)} of {len(every)} test frames")
@@ -62,12 +62,12 @@ def evaluate(
     }
 
 
-def potential_of(model: Any, ctx: Context) -> Potential:
-    """Return the Potential that `model` describes; see `evaluate`."""
-    if "calculator" in model:
-        return entries.make(model["calculator"], device=ctx.device, root=ctx.home)
-    backend = registry.backend(model["backend"])
-    return backend.potential(backend.load(Path(model["model"])), ctx.device)
+def potential_of(model: Model, ctx: Context) -> Potential:
+    """Return the Potential that `model` describes."""
+    if isinstance(model.of, Calculator):
+        return entries.make(model.of.calculator, device=ctx.device, root=ctx.home)
+    backend = registry.backend(model.of.backend)
+    return backend.potential(backend.load(model.of.model), ctx.device)
 
 
 def predict(
@@ -122,12 +122,12 @@ def shift_to_task(
     ]
 
 
-def splits_of(frames: Sequence[Atoms], ood: Mapping[str, Any] | None) -> dict[str, list[int]]:
+def splits_of(frames: Sequence[Atoms], ood: Ood | None) -> dict[str, list[int]]:
     """Return the rows of each split: test, and test_id and test_ood where the recipe names starts."""
     splits = {"test": list(range(len(frames)))}
     if ood is not None:
         for name in ("test_id", "test_ood"):
-            rows = [i for i, frame in enumerate(frames) if fr.split_of(frame, ood["key"], ood["values"]) == name]
+            rows = [i for i, frame in enumerate(frames) if fr.split_of(frame, ood.key, ood.values) == name]
             if rows:
                 splits[name] = rows
     return splits

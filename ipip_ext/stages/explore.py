@@ -18,25 +18,24 @@ from ipip_ext.data import frames as fr
 from ipip_ext.errors import StageFailed
 from ipip_ext.potentials.base import Potential, Prediction
 from ipip_ext.recipe.walk import Explore
-from ipip_ext.run.workspace import Context
+from ipip_ext.run.stage import Context
+from ipip_ext.stages.inputs import Entry, Student
 from ipip_ext.teachers import entries
 
 _AT_ONCE = 500
 """Frames of MD that are written together."""
 
 
-def explore(ctx: Context, settings: Explore, *, teacher: Any, starts: Path) -> dict[str, Any]:
+def explore(ctx: Context, settings: Explore, *, teacher: Entry, starts: Path) -> dict[str, Any]:
     """Walk with the teacher. Every frame keeps the label that MD computed for it anyway: the first pool."""
     potential = entries.make(teacher, device=ctx.device, root=ctx.home)
     return _walk(ctx, settings, potential, starts, prefix="it00", source=f"teacher:{potential.name}")
 
 
-def sample(
-    ctx: Context, settings: Explore, *, model: Path, backend: str, starts: Path, iteration: int
-) -> dict[str, Any]:
+def sample(ctx: Context, settings: Explore, *, student: Student, starts: Path, iteration: int) -> dict[str, Any]:
     """Walk with the student just fine-tuned."""
-    engine = registry.backend(backend)
-    potential = engine.potential(engine.load(model), ctx.device)
+    engine = registry.backend(student.backend)
+    potential = engine.potential(engine.load(student.model), ctx.device)
     prefix = f"it{iteration + 1:02d}"  # these frames teach the next iteration
     return _walk(ctx, settings, potential, starts, prefix, source=f"student:iteration-{iteration}")
 

@@ -10,7 +10,7 @@ from typing import Any
 from ipip_ext.backends.base import Backend, FitData, FitHooks, FitResult, Model
 from ipip_ext.errors import Diverged
 from ipip_ext.recipe.training import Fit
-from ipip_ext.run.workspace import Context
+from ipip_ext.run.stage import Context
 
 RETRY_LR_FACTOR = 0.1
 """Share of the learning rate with which a fine-tuning that diverged is tried once more."""

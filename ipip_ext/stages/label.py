@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,32 +15,26 @@ from ipip_ext.backends import registry
 from ipip_ext.backends.committee import CommitteePotential, frame_spread
 from ipip_ext.data import frames as fr
 from ipip_ext.potentials.base import Potential
-from ipip_ext.run.workspace import Context
+from ipip_ext.run.stage import Context
+from ipip_ext.stages.inputs import Labellers, Labelling
 from ipip_ext.stages.labelling import label_all
 from ipip_ext.teachers import entries
 from ipip_ext.teachers.correction import CorrectedPotential, TeacherCorrection
 
 
-def label(
-    ctx: Context, *, policy: str, retain: float, frames: Path, old: Path, model: Path, backend: str, teacher: Any,
-    committee: Mapping[str, Any] | None, valid: Path, correction: Path | None = None, relabel: bool = False,
-) -> dict[str, Any]:  # fmt: skip
-    """Label the selected frames by the policy, and add the share of the old pool that is retained.
-
-    committee: {"members": folder, "error_per_spread": number} where the policy asks one.
-    correction: of all that the teacher says. relabel: what is retained by the policy too.
-    """
-    labeller = Labeller(ctx, model, backend, teacher, committee, valid, correction)
+def label(ctx: Context, *, wanted: Labelling, labellers: Labellers, frames: Path, old: Path) -> dict[str, Any]:
+    """Label the selected frames by the policy, and add the share of the old pool that is retained."""
+    labeller = Labeller(ctx, labellers)
     chosen = fr.read_frames(frames)
-    fresh = labeller.policy(policy)(chosen)
+    fresh = labeller.policy(wanted.policy)(chosen)
     pool = fr.read_frames(old)
-    share = retain if fresh else 1.0  # with nothing new, dropping the old would leave nothing
+    share = wanted.retain if fresh else 1.0  # with nothing new, dropping the old would leave nothing
     drawn = sorted(np.random.default_rng(ctx.seed).permutation(len(pool))[: round(share * len(pool))])
     kept = [pool[i] for i in drawn]
-    if relabel:
-        kept = labeller.policy(policy)(kept)
+    if wanted.relabel:
+        kept = labeller.policy(wanted.policy)(kept)
     fr.write_frames(ctx.folder / "pool.extxyz", [*fresh, *kept])
-    again = f", labelled anew ({_told(kept)})" if relabel else ""
+    again = f", labelled anew ({_told(kept)})" if wanted.relabel else ""
     ctx.note(f"new frames in the pool: {_told(fresh)}; {len(kept)} of {len(pool)} old ones retained{again}")
     return {
         "frames": ctx.folder / "pool.extxyz",
@@ -64,12 +58,7 @@ class Labeller:
     """The policies. Each takes frames and returns those that could be labelled, with their source."""
 
     ctx: Context
-    model: Path
-    backend: str
-    teacher: Any
-    committee: Mapping[str, Any] | None
-    valid: Path
-    correction: Path | None = None
+    of: Labellers
 
     def policy(self, name: str) -> Callable[[Sequence[Atoms]], list[Atoms]]:
         """Return the labelling of a recipe's `label.policy`."""
@@ -89,10 +78,9 @@ class Labeller:
 
     def by_student(self, frames: Sequence[Atoms]) -> list[Atoms]:
         """Label by the student just fine-tuned."""
-        engine = registry.backend(self.backend)
-        return label_all(
-            self.ctx, frames, engine.potential(engine.load(self.model), self.ctx.device), f"self:{self._at()}"
-        )
+        engine = registry.backend(self.of.student.backend)
+        potential = engine.potential(engine.load(self.of.student.model), self.ctx.device)
+        return label_all(self.ctx, frames, potential, f"self:{self._at()}")
 
     def by_committee(self, frames: Sequence[Atoms]) -> list[Atoms]:
         """Label by the mean of the committee."""
@@ -104,10 +92,10 @@ class Labeller:
         The expected error is the committee's spread times what validation showed an error to be per spread,
         so the threshold is no number that anyone has to choose.
         """
-        assert self.committee is not None
+        assert self.of.committee is not None
         limit = self._teacher_error()
         opinions = self._committee().opinions(frames)
-        expected = np.array([frame_spread(opinion) for opinion in opinions]) * self.committee["error_per_spread"]
+        expected = np.array([frame_spread(opinion) for opinion in opinions]) * self.of.committee.error_per_spread
         sure = [frame for frame, error in zip(frames, expected, strict=True) if error < limit]
         unsure = [frame for frame, error in zip(frames, expected, strict=True) if error >= limit]
         self.ctx.note(
@@ -117,18 +105,18 @@ class Labeller:
         return [*self.by_committee(sure), *self.by_teacher(unsure)]
 
     def _teacher(self) -> Potential:
-        potential = entries.make(self.teacher, device=self.ctx.device, root=self.ctx.home)
-        if self.correction is None:
+        potential = entries.make(self.of.teacher, device=self.ctx.device, root=self.ctx.home)
+        if self.of.correction is None:
             return potential
-        return CorrectedPotential(potential, TeacherCorrection.read(self.correction))
+        return CorrectedPotential(potential, TeacherCorrection.read(self.of.correction))
 
     def _committee(self) -> CommitteePotential:
-        assert self.committee is not None
-        return CommitteePotential.load(Path(self.committee["members"]), self.backend, self.ctx.device)
+        assert self.of.committee is not None
+        return CommitteePotential.load(self.of.committee.members, self.of.student.backend, self.ctx.device)
 
     def _teacher_error(self) -> float:
         """Return the RMS error of the teacher's force components on validation frames, eV/Angstrom."""
-        frames = fr.read_frames(self.valid)
+        frames = fr.read_frames(self.of.valid)
         said = self._teacher().compute(frames)
         errors = [p.forces_eV_per_A - f.arrays[fr.FORCES] for p, f in zip(said, frames, strict=True)]
         return float(np.sqrt(np.mean(np.concatenate(errors) ** 2)))

@@ -9,7 +9,7 @@ from ase import Atoms
 from ipip_ext.data import frames as fr
 from ipip_ext.potentials.base import Potential, Prediction
 from ipip_ext.potentials.compute import compute_each
-from ipip_ext.run.workspace import Context
+from ipip_ext.run.stage import Context
 
 _AT_ONCE = 32
 

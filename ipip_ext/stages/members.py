@@ -26,7 +26,7 @@ from ipip_ext.backends.base import FitData, FitHooks, Model
 from ipip_ext.data import frames as fr
 from ipip_ext.recipe.training import Finetune
 from ipip_ext.run.seeds import derive
-from ipip_ext.run.workspace import Context
+from ipip_ext.run.stage import Context
 from ipip_ext.stages.fitting import fit_or_retry
 
 _POLL_S = 0.2

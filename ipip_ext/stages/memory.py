@@ -23,16 +23,17 @@ from ase import Atoms
 from ipip_ext import md
 from ipip_ext.errors import StageFailed
 from ipip_ext.run.events import EventBus
-from ipip_ext.run.workspace import Context
+from ipip_ext.run.stage import Context
 from ipip_ext.stages.evaluate import potential_of
+from ipip_ext.stages.inputs import Calculator, Model, Student
 
 _STEPS = 2
 _MIB = 2**20
 
 
-def is_elsewhere(model: Mapping[str, Any]) -> bool:
+def is_elsewhere(model: Model) -> bool:
     """Return whether a model computes in processes of another interpreter, whose memory isn't ours to see."""
-    entry = model.get("calculator")
+    entry = model.of.calculator if isinstance(model.of, Calculator) else None
     return isinstance(entry, Mapping) and "interpreter" in entry
 
 
@@ -51,17 +52,17 @@ def on_gpu(calculator: Any, cells: Sequence[Atoms], device: str) -> dict[int, fl
     return found
 
 
-def on_cpu(model: Mapping[str, Any], cells: Sequence[Atoms], home: Path) -> dict[int, float]:
+def on_cpu(model: Model, cells: Sequence[Atoms], home: Path) -> dict[int, float]:
     """Return by number of atoms the growth of the peak resident memory of a fresh process, MiB.
 
-    model: as `stages.evaluate` takes it. cells: the smallest first. Raises StageFailed with the process's last words.
+    cells: the smallest first. Raises StageFailed with the process's last words.
     """
     import torch
 
     with tempfile.TemporaryDirectory() as folder:
         job = Path(folder) / "job.json"
         ase.io.write(Path(folder) / "cells.extxyz", [_bare(cell) for cell in cells])
-        told = {"model": model, "home": str(home.resolve()), "threads": torch.get_num_threads()}
+        told = {"model": model.fingerprint(), "home": str(home.resolve()), "threads": torch.get_num_threads()}
         job.write_text(json.dumps(told, default=str), encoding="utf-8")
         command = [sys.executable, "-m", "ipip_ext.stages.memory", str(job)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own module
@@ -78,13 +79,17 @@ def main(job: Path) -> None:
     told = json.loads(job.read_text(encoding="utf-8"))
     torch.set_num_threads(told["threads"])
     context = Context(job.parent, "memory", 0, "cpu", EventBus(), Path(told["home"]))
-    calculator = potential_of(told["model"], context).calculator()
+    calculator = potential_of(_model(told["model"]), context).calculator()
     before = _peak_mebibytes()
     found = {}
     for cell in ase.io.read(job.parent / "cells.extxyz", ":"):
         _walk(calculator, cell)
         found[len(cell)] = round(_peak_mebibytes() - before, 2)
     (job.parent / "memory.json").write_text(json.dumps(found), encoding="utf-8")
+
+
+def _model(told: Mapping[str, Any]) -> Model:
+    return Model(Calculator(**told) if "calculator" in told else Student(told["backend"], Path(told["model"])))
 
 
 def _walk(calculator: Any, cell: Atoms) -> None:

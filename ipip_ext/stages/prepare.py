@@ -8,7 +8,7 @@ from typing import Any
 from ipip_ext.data import frames as fr
 from ipip_ext.data.dataset import load_dataset
 from ipip_ext.recipe.recipe import Data
-from ipip_ext.run.workspace import Context
+from ipip_ext.run.stage import Context
 
 
 def prepare(

@@ -27,8 +27,9 @@ from ipip_ext.potentials.base import Array, Potential
 from ipip_ext.potentials.compute import compute_each
 from ipip_ext.recipe.evaluate import Properties
 from ipip_ext.recipe.walk import Explore
-from ipip_ext.run.workspace import Context
+from ipip_ext.run.stage import Context
 from ipip_ext.stages.evaluate import potential_of
+from ipip_ext.stages.inputs import Measuring, Model
 from ipip_ext.units import MEV_PER_EV
 
 _RDF_FRAMES, _CURVE_POINTS, _HIGHEST_THZ = 200, 200, 150.0
@@ -52,25 +53,24 @@ def as_nve(settings: Properties, starts: Path, max_batch_replicas: int) -> Explo
 
 
 def properties(
-    ctx: Context, walk: Explore, *, model: Any, starts: Path, trajectory: Path | None, strained: Path | None,
-    label_keys: Sequence[str], strains: Sequence[float], skip_ps: float, rdf_max_A: float, seed: int,
+    ctx: Context, walk: Explore, *, model: Model, measured: Measuring, seed: int
 ) -> dict[str, Any]:  # fmt: skip
     """Strain cells and walk with a model; write its curves, and of how energy is conserved the numbers too.
 
-    model: as `stages.evaluate` takes it. trajectory: its first frame walks, not the starts. strained: labelled frames
-    under strain, evaluated instead of the starts; label_keys: of their energy and forces. seed: the same for all.
+    seed: the same for all.
     """
     potential = potential_of(model, ctx)
-    structures = fr.read_structures(starts)
-    labelled = None if strained is None else fr.read_labelled(strained, fr.LabelKeys(*label_keys))
-    write_csv(ctx.folder / "strain.csv", _strain_curves(potential, structures, labelled, strains))
-    walkers = structures if trajectory is None else fr.read_structures(trajectory)[:1]
+    structures = fr.read_structures(measured.starts)
+    keys = fr.LabelKeys(*measured.label_keys)
+    labelled = None if measured.strained is None else fr.read_labelled(measured.strained, keys)
+    write_csv(ctx.folder / "strain.csv", _strain_curves(potential, structures, labelled, measured.strains))
+    walkers = structures if measured.trajectory is None else fr.read_structures(measured.trajectory)[:1]
     replicas = md.plan_replicas(walkers, walk, seed, _PREFIX)
     chunks = ctx.folder / "md"
     chunks.mkdir(exist_ok=True)
     walked = md.run(potential, replicas, walk, chunks, _teller(ctx))
     stops = {stop.replica: stop for stop in walked.stops}
-    skip = round(skip_ps * 1000 / walk.timestep_fs)
+    skip = round(measured.skip_ps * 1000 / walk.timestep_fs)
     energies: dict[str, _Energies] = {}
     rows: dict[str, list[dict[str, Any]]] = {"energy": [], "rdf": [], "vdos": []}
     for name, some in itertools.groupby(walked, key=lambda frame: str(frame.info["replica"])):
@@ -79,7 +79,7 @@ def properties(
         frames = list(some)
         energies[name] = _Energies.of(frames, walk.timestep_fs)
         rows["energy"] += energies[name].rows(name)
-        rows["rdf"] += _rdf_rows(name, frames[skip:], rdf_max_A)
+        rows["rdf"] += _rdf_rows(name, frames[skip:], measured.rdf_max_A)
         rows["vdos"] += _vdos_rows(name, frames[skip:], walk.timestep_fs)
     write_csv(ctx.folder / "walks.csv", [_walk_row(r, energies.get(r.id), stops.get(r.id), walk) for r in replicas])
     for kind, lines in rows.items():

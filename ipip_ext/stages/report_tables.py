@@ -7,6 +7,7 @@ from typing import Any
 
 from ipip_ext.data.tables import Table
 from ipip_ext.measure.property_curves import KEYS
+from ipip_ext.report.shown import ShownModel, Speed
 from ipip_ext.stages.calibration import SAID
 from ipip_ext.stages.evaluate import ALIGNED
 from ipip_ext.stages.stability import SHARE
@@ -18,7 +19,7 @@ Row = dict[str, Any]
 
 
 def table(
-    rows: Sequence[Row], models: Mapping[str, Mapping[str, Any]], speed: Mapping[str, Any], intervals: str
+    rows: Sequence[Row], models: Mapping[str, ShownModel], speed: Speed, intervals: str
 ) -> Table:  # fmt: skip
     """Return the comparison. intervals: what is said of them below."""
     splits = list(dict.fromkeys(str(row["split"]) for row in rows))
@@ -65,38 +66,37 @@ def cells(rows: Sequence[Row], by: Sequence[str] = ("model",)) -> list[list[str]
 
 
 def _notes(
-    rows: Sequence[Row], splits: Sequence[str], models: Mapping[str, Mapping[str, Any]], speed: Mapping[str, Any],
-    intervals: str,
+    rows: Sequence[Row], splits: Sequence[str], models: Mapping[str, ShownModel], speed: Speed, intervals: str
 ) -> list[str]:  # fmt: skip
     n_frames = {row["split"]: row["n_frames"] for row in rows}
     counts = ", ".join(f"{n_frames[split]} in {split}" for split in splits)
-    cell = f"{speed['formula']} ({speed['n_atoms']} atoms)"
+    cell = f"{speed.formula} ({speed.n_atoms} atoms)"
     notes = [
         f"F in meV/A (over all components), E in meV/atom; frames: {counts}; F RMSE on {splits[0]}.",
         intervals,
         f"ms/step: NVE step of {cell} with the model's own ASE calculator, all in turn in one process, median.",
     ]
-    aligned = [name for name, model in models.items() if model["aligned"]]
+    aligned = [name for name, model in models.items() if model.aligned]
     if aligned:
         notes.append(f"{', '.join(aligned)}: {ALIGNED}.")
     for name, model in models.items():
-        if "test" not in model["n_frames"]:
-            (split, count), *_ = model["n_frames"].items()
+        if "test" not in model.n_frames:
+            (split, count), *_ = model.n_frames.items()
             elements = split.removeprefix("test_").replace("_", " ")
             notes.append(
                 f"{name}: knows {elements} alone, so only {split}, {count} of {n_frames['test']} frames,"
                 " and MD only where no other element takes part."
             )
-    walked = next((model["stability"] for model in models.values() if model["stability"]), None)
+    walked = next((model.stability for model in models.values() if model.stability), None)
     if walked is not None:
         notes.append(
-            f"sane: share of {walked['n_walks']} Langevin MD runs of {walked['time_ps']:g} ps, the same for each model,"
+            f"sane: share of {walked.n_walks} Langevin MD runs of {walked.time_ps:g} ps, the same for each model,"
             " that the guard never stopped (stability/walks.csv)."
         )
     return notes
 
 
-def others(rows: Sequence[Row], speed: Mapping[str, Any], reference: Mapping[str, str]) -> list[Table]:
+def others(rows: Sequence[Row], speed: Speed, reference: Mapping[str, str]) -> list[Table]:
     """Return the tables of training cost, of speed by size, and of properties where those were measured."""
     first = {row["model"]: row for row in reversed(rows)}
     names = list(dict.fromkeys(row["model"] for row in rows))
@@ -107,9 +107,9 @@ def others(rows: Sequence[Row], speed: Mapping[str, Any], reference: Mapping[str
         notes = ["wall s: of all stages that the model goes back to, MD and labelling too; -: it came as it is."]
         notes.append("reference labels: seen in training, validation or a correction of the teacher.")
         found.append(Table(lines, notes))
-    sizes = sorted({row["n_atoms"] for row in speed["rows"]})
-    if len(sizes) > 1 or any(row["peak_memory_MiB"] is not None for row in speed["rows"]):
-        found.append(_sizes_table(speed["rows"], sizes))
+    sizes = sorted({row["n_atoms"] for row in speed.rows})
+    if len(sizes) > 1 or any(row["peak_memory_MiB"] is not None for row in speed.rows):
+        found.append(_sizes_table(speed.rows, sizes))
     keys = [key for key in KEYS if any(key in row for row in rows)]
     if keys:
         lines = [["properties", *(_HEADS[key] for key in keys)]]
@@ -136,7 +136,7 @@ _FORMATS = {
 }
 
 
-def _sizes_table(rows: Sequence[Row], sizes: Sequence[int]) -> Table:
+def _sizes_table(rows: Sequence[Mapping[str, Any]], sizes: Sequence[int]) -> Table:
     timed = {(row["model"], row["n_atoms"]): row for row in rows}
     has_memory = any(row["peak_memory_MiB"] is not None for row in rows)
     lines = [["ms/step by atoms", *map(str, sizes), *(f"MiB {n}" for n in sizes if has_memory)]]

@@ -15,15 +15,16 @@ from ipip_ext.data import frames as fr
 from ipip_ext.data.tables import write_csv
 from ipip_ext.errors import RecipeError
 from ipip_ext.recipe.evaluate import Evaluate
-from ipip_ext.run.workspace import Context
+from ipip_ext.run.stage import Context
 from ipip_ext.stages import memory
 from ipip_ext.stages.evaluate import potential_of
+from ipip_ext.stages.inputs import Model
 
 _WARM_UP = 4
 Repeats = tuple[int, int, int]
 
 
-def speed(ctx: Context, settings: Evaluate, *, models: Mapping[str, Any], starts: Path) -> dict[str, Any]:
+def speed(ctx: Context, settings: Evaluate, *, models: Mapping[str, Model], starts: Path) -> dict[str, Any]:
     """Time NVE steps of each model on each size, one step of each model in turn, so that a noisy machine is noisy
     for all.
 
@@ -104,7 +105,7 @@ def _times(
 
 
 def _memories(
-    ctx: Context, settings: Evaluate, models: Mapping[str, Any], calculators: Mapping[str, Any], cells: list[Atoms]
+    ctx: Context, settings: Evaluate, models: Mapping[str, Model], calculators: Mapping[str, Any], cells: list[Atoms]
 ) -> dict[str, dict[int, float]]:
     """Return peak memory in MiB by model and number of atoms; a model is missing where it could not be measured."""
     is_gpu = ctx.device.startswith("cuda")

@@ -16,8 +16,9 @@ from ipip_ext.data import frames as fr
 from ipip_ext.data.tables import write_csv
 from ipip_ext.recipe.evaluate import Stability
 from ipip_ext.recipe.walk import Explore
-from ipip_ext.run.workspace import Context
+from ipip_ext.run.stage import Context
 from ipip_ext.stages.evaluate import potential_of
+from ipip_ext.stages.inputs import Model
 
 SHARE = "md_sane_share"
 _FRAMES = 20
@@ -37,10 +38,10 @@ def as_md(settings: Stability, starts: Path, max_batch_replicas: int) -> Explore
     )
 
 
-def stability(ctx: Context, settings: Explore, *, model: Any, starts: Path, seed: int) -> dict[str, Any]:
+def stability(ctx: Context, settings: Explore, *, model: Model, starts: Path, seed: int) -> dict[str, Any]:
     """Walk with a model and count the walks that the guard never stopped.
 
-    model: as `stages.evaluate` takes it. seed: the same for every model, so that all start with equal velocities and
+    seed: the same for every model, so that all start with equal velocities and
     feel equal random forces. A walk in which the model fails is stopped too.
     """
     replicas = md.plan_replicas(fr.read_structures(starts), settings, seed, "stability")

@@ -15,8 +15,9 @@ from ipip_ext.data import frames as fr
 from ipip_ext.data import leakage
 from ipip_ext.recipe.schema import Section
 from ipip_ext.recipe.training import Finetune, Fit, Pretrain
-from ipip_ext.run.workspace import Context
+from ipip_ext.run.stage import Context
 from ipip_ext.stages.fitting import clear, fit_once, fit_or_retry, hooks_of
+from ipip_ext.stages.inputs import Task
 
 
 def pretrain(
@@ -36,7 +37,7 @@ def pretrain(
 
 
 def finetune(
-    ctx: Context, settings: Finetune, *, student: Section, model: Path, train: Path, valid: Path, pool: Path
+    ctx: Context, settings: Finetune, *, student: Section, model: Path, task: Task, pool: Path
 ) -> dict[str, Any]:  # fmt: skip
     """Train on the task's labels, with frames of the pool replayed so that what they taught is kept.
 
@@ -44,38 +45,39 @@ def finetune(
     zeros to keep, and gradients of eV-sized offsets would wash out the forces.
     """
     backend = _backend(student)
-    labelled = fr.read_frames(train)
+    labelled = fr.read_frames(task.train)
     start = backend.align_energies(backend.load(model), labelled, ctx.device)
     replay: Sequence[Atoms] = fr.read_frames(pool) if settings.replay_fraction > 0 else ()
-    data = FitData(labelled, fr.read_frames(valid), replay, settings.replay_fraction, settings.replay_weight)
+    data = FitData(labelled, fr.read_frames(task.valid), replay, settings.replay_fraction, settings.replay_weight)
     return _fit(ctx, backend, start, data, settings, retries=True)
 
 
 def scratch(
-    ctx: Context, settings: Fit, *, student: Section, e0s_eV: Mapping[str, float], train: Path, valid: Path
+    ctx: Context, settings: Fit, *, student: Section, e0s_eV: Mapping[str, float], task: Task
 ) -> dict[str, Any]:  # fmt: skip
     """Train the student's architecture on the task's labels alone."""
     backend = _backend(student)
-    labelled = fr.read_frames(train)
+    labelled = fr.read_frames(task.train)
     start = backend.build(student, e0s_eV, labelled, ctx.seed)
-    return _fit(ctx, backend, start, FitData(labelled, fr.read_frames(valid)), settings)
+    return _fit(ctx, backend, start, FitData(labelled, fr.read_frames(task.valid)), settings)
 
 
 def tune_foundation(
-    ctx: Context, settings: Fit, *, foundation: Mapping[str, str], train: Path, valid: Path
+    ctx: Context, settings: Fit, *, foundation: Mapping[str, str], task: Task
 ) -> dict[str, Any]:  # fmt: skip
     """Train a foundation model on the task's labels alone, after a fit that moves its energies to the task's zeros.
 
     foundation: {backend: file or name}; a file is looked for beside the recipe first.
     """
-    labelled = fr.read_frames(train)
+    labelled = fr.read_frames(task.train)
     backend, start = adopt(foundation, ctx.home, fr.elements(labelled))
     start = backend.align_energies(start, labelled, ctx.device)
-    return _fit(ctx, backend, start, FitData(labelled, fr.read_frames(valid)), settings) | {"backend": backend.name}
+    data = FitData(labelled, fr.read_frames(task.valid))
+    return _fit(ctx, backend, start, data, settings) | {"backend": backend.name}
 
 
 def tune_natively(
-    ctx: Context, settings: Fit, *, foundation: Mapping[str, str], tuning: Mapping[str, Any], train: Path, valid: Path,
+    ctx: Context, settings: Fit, *, foundation: Mapping[str, str], tuning: Mapping[str, Any], task: Task,
     replay: Path | None,
 ) -> dict[str, Any]:  # fmt: skip
     """Train a foundation model by its makers' own program, which keeps its log beside the model.
@@ -83,12 +85,12 @@ def tune_natively(
     foundation: as in `tune_foundation`. tuning: `Finetuned.tuning`. replay: structures that it labels itself and goes
     on learning, of which `n_replay` are drawn; None for methods without.
     """
-    labelled, drawn = fr.read_frames(train), [] if replay is None else fr.read_structures(replay)
+    labelled, drawn = fr.read_frames(task.train), [] if replay is None else fr.read_structures(replay)
     if len(drawn) > (most := tuning.get("n_replay", 0)):
         drawn = [drawn[i] for i in np.random.default_rng(ctx.seed).choice(len(drawn), most, replace=False)]
     leakage.refuse(ctx.name, [*labelled, *drawn], leakage.held_out(ctx.root))
     backend, start = adopt(foundation, ctx.home, fr.elements([*labelled, *drawn]))
-    data, log = FitData(labelled, fr.read_frames(valid), drawn), ctx.folder / "run_train.log"
+    data, log = FitData(labelled, fr.read_frames(task.valid), drawn), ctx.folder / "run_train.log"
     hooks = hooks_of(ctx)
     result = backend.tune_natively(
         start, data, settings, tuning, seed=ctx.seed, folder=ctx.folder / "fit", log=log, device=ctx.device,

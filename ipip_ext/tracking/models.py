@@ -19,7 +19,7 @@ from ipip_ext.data import frames as fr
 from ipip_ext.errors import WorkspaceError
 from ipip_ext.run.disk import is_inside
 from ipip_ext.run.provenance import sha256
-from ipip_ext.run.workspace import read_record
+from ipip_ext.run.record import read_record
 from ipip_ext.tracking.store import STUDENT
 
 CODE = Path(__file__).with_name("mlflow_model.py")

@@ -17,7 +17,8 @@ from ipip_ext.potentials.base import Prediction
 from ipip_ext.recipe.students import MaceConfig
 from ipip_ext.recipe.training import Finetune
 from ipip_ext.run.events import Event, EventBus
-from ipip_ext.run.workspace import Done, Workspace
+from ipip_ext.run.stage import Done
+from ipip_ext.run.workspace import Workspace
 from ipip_ext.stages.committee import committee
 from ipip_ext.stages.evaluate import predict
 from ipip_ext.stages.train import finetune, scratch
@@ -54,8 +55,8 @@ def plant(task: Path) -> None:
 
 
 def tune(task: Path, lr: float, bus: EventBus | None = None, name: str = "run") -> Done:
-    return Workspace(task / name, bus or EventBus(), seed=3).do(
-        finetune, Finetune(epochs=4, batch_size=3, lr=lr, replay_fraction=0.0), at="iter-00", student=STUDENT,
+    return Workspace(task / name, bus or EventBus(), seed=3).at("iter-00").do(
+        finetune, Finetune(epochs=4, batch_size=3, lr=lr, replay_fraction=0.0), student=STUDENT,
         model=task / "model", train=task / "train.extxyz", valid=task / "valid.extxyz", pool=task / "train.extxyz",
     )  # fmt: skip
 
@@ -119,8 +120,8 @@ def test_one_that_does_not_diverge_says_so(task):
 
 def members(task: Path, lr: float, bus: EventBus) -> Done:
     """Let a committee be made in which the student itself is a sane one."""
-    return Workspace(task / "run", bus, seed=3).do(
-        committee, Finetune(epochs=4, batch_size=3, lr=lr, replay_fraction=0.0), at="iter-00", student=STUDENT, size=2,
+    return Workspace(task / "run", bus, seed=3).at("iter-00").do(
+        committee, Finetune(epochs=4, batch_size=3, lr=lr, replay_fraction=0.0), student=STUDENT, size=2,
         bootstrap=True, pretrained=task / "model", tuned=task / "model", train=task / "train.extxyz",
         valid=task / "valid.extxyz", pool=task / "train.extxyz",
     )  # fmt: skip

@@ -148,21 +148,21 @@ def test_the_stages_refuse_what_is_planted(task, tmp_path, split):
     student = {"student": recipe.student}
     zeros = {"e0s_eV": data.e0s_eV}
     with pytest.raises(DataError, match=f"a/pretrain: 1 frames to train on are near duplicates of {split}.*{words}"):
-        work.do(pretrain, Pretrain(epochs=1), at="a", **student, **zeros, model=None, pool=more_pool)
-    model = work.do(pretrain, Pretrain(epochs=1), at="b", **student, **zeros, model=None, pool=pool).model
+        work.at("a").do(pretrain, Pretrain(epochs=1), **student, **zeros, model=None, pool=more_pool)
+    model = work.at("b").do(pretrain, Pretrain(epochs=1), **student, **zeros, model=None, pool=pool).model
     tune = {"model": model, "valid": data.valid, **student}
     with pytest.raises(DataError, match=words):
-        work.do(finetune, Finetune(epochs=1), at="a", **tune, train=more_train, pool=pool)
+        work.at("a").do(finetune, Finetune(epochs=1), **tune, train=more_train, pool=pool)
     replays = Finetune(epochs=1, replay_fraction=0.25)
     with pytest.raises(DataError, match=words):
-        work.do(finetune, replays, at="c", **tune, train=data.train, pool=more_pool)
+        work.at("c").do(finetune, replays, **tune, train=data.train, pool=more_pool)
     with pytest.raises(DataError, match=words):
-        work.do(scratch, recipe.finetune, at="a", **student, **zeros, train=more_train, valid=data.valid)
-    tuned = work.do(finetune, replays, at="b", **tune, train=data.train, pool=pool).model
+        work.at("a").do(scratch, recipe.finetune, **student, **zeros, train=more_train, valid=data.valid)
+    tuned = work.at("b").do(finetune, replays, **tune, train=data.train, pool=pool).model
     joint = {"size": 2, "bootstrap": True, "pretrained": model, "tuned": tuned, "valid": data.valid, **student}
     for at, train, some in (("a", more_train, pool), ("c", data.train, more_pool)):
         with pytest.raises(DataError, match=words):
-            work.do(committee, replays, at=at, **joint, train=train, pool=some)
+            work.at(at).do(committee, replays, **joint, train=train, pool=some)
     assert not list(work.root.glob("*/*.part/fit*"))  # none has begun
 
 
@@ -173,7 +173,7 @@ def test_no_reference_label_is_bought_for_one(task, tmp_path):
     pool = tmp_path / "pool.extxyz"
     fr.write_frames(pool, [label(cell(200 + i)) for i in range(8)])
     student = {"student": recipe.student}
-    model = work.do(pretrain, Pretrain(epochs=1), at="a", **student, e0s_eV=data.e0s_eV, model=None, pool=pool).model
+    model = work.at("a").do(pretrain, Pretrain(epochs=1), **student, e0s_eV=data.e0s_eV, model=None, pool=pool).model
     for index in range(2):
         shutil.copytree(model, tmp_path / "members" / str(index))
     held = [fr.read_frames(work.root / f"prepare/{split}.extxyz")[0] for split in ("valid", "test", "train")]
@@ -187,8 +187,8 @@ def test_no_reference_label_is_bought_for_one(task, tmp_path):
                                        "max_teacher_force_eV_per_A": None})
     ).label.reference.asking  # fmt: skip
     emt = {"python": "ase.calculators.emt:EMT"}
-    done = work.do(
-        ask, asking, at="a", calculator=emt, teacher=emt, frames=tmp_path / "walked.extxyz",
+    done = work.at("a").do(
+        ask, asking, calculator=emt, teacher=emt, frames=tmp_path / "walked.extxyz",
         pool=tmp_path / "pool.extxyz", members=tmp_path / "members", backend="mace", train=data.train,
         valid=data.valid, test=data.test,
     )  # fmt: skip

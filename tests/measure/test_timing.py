@@ -12,7 +12,8 @@ from ipip_ext.check.status import describe
 from ipip_ext.measure import timing
 from ipip_ext.run.events import EventBus, JsonLines
 from ipip_ext.run.layout import EVENTS
-from ipip_ext.run.workspace import Context, Workspace
+from ipip_ext.run.stage import Context
+from ipip_ext.run.workspace import Workspace
 
 
 def work(folder: Path, **options) -> Workspace:
@@ -30,7 +31,7 @@ def scratch(ctx: Context) -> dict:
 
 def pretrain(ctx: Context) -> dict:
     """A long stage of the first process, in the middle of which a second one trains the baseline."""
-    work(ctx.folder.parent.parent).do(scratch, at="baseline-scratch")
+    work(ctx.folder.parent.parent).at("baseline-scratch").do(scratch)
     return {"answer": 3}
 
 
@@ -48,9 +49,9 @@ def by_kind(folder: Path) -> dict[str, tuple]:
 def test_stages_of_a_kind_are_summed_and_the_longest_comes_first(tmp_path):
     run = work(tmp_path / "run")
     for at in ("iter-00", "iter-01"):
-        run.do(finetune, at=at)
-    run.do(scratch, at="baseline-scratch")
-    run.do(finetune, at=":report")
+        run.at(at).do(finetune)
+    run.at("baseline-scratch").do(scratch)
+    run.at(name="report").do(finetune)
     spend(run.root, {"iter-00/finetune": 1.0, "iter-01/finetune": 2.0, "baseline-scratch/scratch": 9.0, "report": 99.0})
     (run.root / "iter-01" / "label.part").mkdir()
     (run.root / "iter-01" / "label.part" / "stage.json").write_text("{")
@@ -64,9 +65,9 @@ def test_stages_of_a_kind_are_summed_and_the_longest_comes_first(tmp_path):
 
 def test_a_baseline_trained_beside_others_is_not_in_their_way(tmp_path):
     run = work(tmp_path / "run")
-    run.do(pretrain, at="iter-00")
-    run.do(scratch, at="baseline-scratch")  # reused, as the first process does in the end
-    run.do(finetune, at="iter-00")
+    run.at("iter-00").do(pretrain)
+    run.at("baseline-scratch").do(scratch)  # reused, as the first process does in the end
+    run.at("iter-00").do(finetune)
     spend(run.root, {"iter-00/pretrain": 4.0, "iter-00/finetune": 1.0, "baseline-scratch/scratch": 3.0})
     assert by_kind(run.root) == {
         "pretrain": ("here", 1, 4.0, 0.8), "finetune": ("here", 1, 1.0, 0.2), "scratch": ("beside", 1, 3.0, None),
@@ -80,10 +81,10 @@ def test_a_baseline_trained_beside_others_is_not_in_their_way(tmp_path):
 
 def test_what_was_borrowed_was_not_spent_here(tmp_path):
     source = work(tmp_path / "source")
-    source.do(finetune, at="iter-00")
+    source.at("iter-00").do(finetune)
     run = work(tmp_path / "run", siblings=(source.root,))
-    run.do(finetune, at="iter-00")
-    run.do(scratch, at="baseline-scratch")
+    run.at("iter-00").do(finetune)
+    run.at("baseline-scratch").do(scratch)
     spend(run.root, {"iter-00/finetune": 5.0, "baseline-scratch/scratch": 2.0})
     assert by_kind(run.root) == {"scratch": ("here", 1, 2.0, 1.0), "finetune": ("borrowed", 1, 5.0, None)}
     (run.root / "recipe.yaml").touch()

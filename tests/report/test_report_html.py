@@ -28,7 +28,8 @@ from ipip_ext.measure.breakdown import Exam
 from ipip_ext.potentials.base import Prediction
 from ipip_ext.report.html.verdict import Against, against, headline, sentences
 from ipip_ext.run.events import EventBus
-from ipip_ext.run.workspace import Done, Workspace
+from ipip_ext.run.stage import Done
+from ipip_ext.run.workspace import Workspace
 from ipip_ext.stages.report import report
 
 EVIL = '<script>alert("1")</script>'

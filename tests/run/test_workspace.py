@@ -11,7 +11,8 @@ from ipip_ext.errors import WorkspaceError
 from ipip_ext.recipe.training import Fit
 from ipip_ext.recipe.walk import Explore
 from ipip_ext.run.events import EventBus
-from ipip_ext.run.workspace import Context, Unfinished, Workspace
+from ipip_ext.run.stage import Context
+from ipip_ext.run.workspace import Unfinished, Workspace
 
 
 class Killed(Exception):
@@ -51,8 +52,8 @@ def work(folder, **options):
 def test_a_finished_stage_is_reused(tmp_path, stage):
     source = tmp_path / "in.txt"
     source.write_text("a")
-    done = work(tmp_path / "run").do(stage, Fit(), at="iter-00", source=source)
-    again = work(tmp_path / "run").do(stage, Fit(), at="iter-00", source=source)
+    done = work(tmp_path / "run").at("iter-00").do(stage, Fit(), source=source)
+    again = work(tmp_path / "run").at("iter-00").do(stage, Fit(), source=source)
     assert stage.calls == 1
     assert again.answer == 42
     assert again.out == tmp_path / "run" / "iter-00" / "count" / "out.txt"
@@ -112,11 +113,11 @@ def test_an_input_that_came_later_counts_as_the_stages_default(tmp_path):
 
 
 def test_redo_starts_over_from_there(tmp_path, stage):
-    work(tmp_path).do(stage, Fit(lr=0.01), at=":early")
-    work(tmp_path).do(stage, Fit(lr=0.01), at=":late")
+    work(tmp_path).at(name="early").do(stage, Fit(lr=0.01))
+    work(tmp_path).at(name="late").do(stage, Fit(lr=0.01))
     again = work(tmp_path, redo="late")
-    again.do(stage, Fit(lr=0.01), at=":early")
-    again.do(stage, Fit(lr=0.02), at=":late")
+    again.at(name="early").do(stage, Fit(lr=0.01))
+    again.at(name="late").do(stage, Fit(lr=0.02))
     assert stage.calls == 3
 
 
@@ -167,17 +168,17 @@ def test_a_changed_or_missing_output_is_refused(tmp_path, stage):
 def test_a_stage_that_a_sibling_finished_is_copied(tmp_path, stage):
     source = tmp_path / "in.txt"
     source.write_text("a")
-    there = work(tmp_path / "a").do(stage, Fit(), at="iter-00", source=source)
+    there = work(tmp_path / "a").at("iter-00").do(stage, Fit(), source=source)
     events = []
     siblings = (tmp_path / "none", tmp_path / "b", tmp_path / "a")
     here = Workspace(tmp_path / "b", EventBus([events.append]), siblings=siblings)
-    done = here.do(stage, Fit(), at="iter-00", source=source)
+    done = here.at("iter-00").do(stage, Fit(), source=source)
     assert stage.calls == 1
     assert done.record == there.record
     assert done.out == tmp_path / "b/iter-00/count/out.txt"
     assert done.out.read_text() == there.out.read_text()
     assert [(e.name, e.stage) for e in events] == [("borrowed", "iter-00/count")]
-    assert work(tmp_path / "b").do(stage, Fit(), at="iter-00", source=source).answer == 42
+    assert work(tmp_path / "b").at("iter-00").do(stage, Fit(), source=source).answer == 42
     assert not list(tmp_path.rglob("*.part"))
 
 
@@ -203,7 +204,7 @@ def test_what_differs_or_is_asked_for_anew_is_not_borrowed(tmp_path, stage):
     work(tmp_path / "lr", siblings=siblings).do(stage, Fit(lr=0.5))
     work(tmp_path / "seed", siblings=siblings, seed=1).do(stage, Fit())
     work(tmp_path / "redo", siblings=siblings, redo="count").do(stage, Fit())
-    work(tmp_path / "sum", siblings=siblings).do(stage, Fit(), follows=True)
+    work(tmp_path / "sum", siblings=siblings).at(follows=True).do(stage, Fit())
     assert stage.calls == 5
     with pytest.raises(Unfinished):
         work(tmp_path / "rehearsal", siblings=siblings, rehearsal=True).do(stage, Fit())
@@ -238,7 +239,7 @@ def test_seeds_differ_by_stage_and_agree_between_runs(tmp_path):
 
     for root in ("a", "b"):
         for at in ("iter-00", "iter-01"):
-            work(tmp_path / root, seed=7).do(look, at=at)
+            work(tmp_path / root, seed=7).at(at).do(look)
     assert seen[0] == seen[2]
     assert seen[1] == seen[3]
     assert seen[0] != seen[1]

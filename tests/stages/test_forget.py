@@ -77,7 +77,7 @@ def test_the_stage_forgets_by_schedule(tmp_path, alloy_data):
     settings = Forget(groups=[["readouts"], ["all"]], keep=[0, 0.5], every=2)
     before = BACKEND.parameters(model)
     done = [
-        work.do(forget, settings.at(i), at=f"iter-{i:02d}", model=tmp_path / "model", backend="mace") for i in range(4)
+        work.at(f"iter-{i:02d}").do(forget, settings.at(i), model=tmp_path / "model", backend="mace") for i in range(4)
     ]
     found = [BACKEND.parameters(BACKEND.load(one.model)) for one in done]
     fresh = BACKEND.parameters(BACKEND.forget(model, ["all"], 0.0, 1.0, seed=done[3].record["fingerprint"]["seed"]))

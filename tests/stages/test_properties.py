@@ -21,7 +21,8 @@ from ipip_ext.measure.property_curves import agreement
 from ipip_ext.recipe.evaluate import Properties
 from ipip_ext.recipe.walk import Guard
 from ipip_ext.run.events import Event, EventBus, read_events
-from ipip_ext.run.workspace import Done, Workspace
+from ipip_ext.run.stage import Done
+from ipip_ext.run.workspace import Workspace
 from ipip_ext.stages.properties import as_nve, properties, trajectory_properties
 
 EMT_ENTRY = {"calculator": {"python": "ase.calculators.emt:EMT", "kwargs": {"asap_cutoff": True}}}
@@ -41,8 +42,8 @@ def measure(
     root: Path, starts: Path, model: object, settings: Properties = SHORT, at: str = "a", sinks=(), seed: int = 7
 ) -> Done:
     work = Workspace(root, EventBus(list(sinks)))
-    return work.do(
-        properties, as_nve(settings, starts, 8), at=at, model=model, starts=starts, trajectory=settings.trajectory,
+    return work.at(at).do(
+        properties, as_nve(settings, starts, 8), model=model, starts=starts, trajectory=settings.trajectory,
         strained=settings.strained, label_keys=(fr.ENERGY, fr.FORCES), strains=settings.strains,
         skip_ps=settings.skip_ps, rdf_max_A=settings.rdf_max_A, seed=seed,
     )  # fmt: skip
@@ -135,12 +136,12 @@ def test_a_reference_trajectory_and_labelled_strain_take_the_teachers_place(tmp_
     settings = SHORT.model_copy(update={"trajectory": path, "strained": tmp_path / "strained.extxyz"})
     done = measure(tmp_path, starts, EMT_ENTRY, settings, at="b")
     assert len(table(done.walks)) == 1
-    told = work.do(trajectory_properties, at="reference", trajectory=path, step_fs=2.0, skip_ps=0.05, rdf_max_A=6.0)
+    told = work.at("reference").do(trajectory_properties, trajectory=path, step_fs=2.0, skip_ps=0.05, rdf_max_A=6.0)
     found = agreement(curves(done), {"rdf": told.rdf, "vdos": told.vdos})
     assert found["strain_rmse_meV_per_atom"] == pytest.approx(0, abs=1e-3)  # the labels are EMT's
     assert 0 < found["rdf_distance"] < 0.5
     assert 0 < found["vdos_distance"] < 0.9
-    bare = work.do(trajectory_properties, at="c", trajectory=path, step_fs=None, skip_ps=0.0, rdf_max_A=6.0)
+    bare = work.at("c").do(trajectory_properties, trajectory=path, step_fs=None, skip_ps=0.0, rdf_max_A=6.0)
     assert "vdos_distance" not in agreement(curves(done), {"rdf": bare.rdf, "vdos": bare.vdos})
     assert own.folder != done.folder
 

@@ -18,7 +18,8 @@ from ipip_ext.md import engine
 from ipip_ext.recipe.evaluate import Stability
 from ipip_ext.recipe.walk import Guard
 from ipip_ext.run.events import Event, EventBus, read_events
-from ipip_ext.run.workspace import Done, Workspace
+from ipip_ext.run.stage import Done
+from ipip_ext.run.workspace import Workspace
 from ipip_ext.stages.stability import as_md, stability
 
 EMT = {"calculator": {"python": "ase.calculators.emt:EMT"}}
@@ -40,7 +41,7 @@ def starts(tmp_path) -> Path:
 def measure(root: Path, starts: Path, model: object, settings: Stability = FRAGILE, at: str = "a", **more) -> Done:
     bus = EventBus(more.pop("sinks", []))
     walk = as_md(settings, starts, max_batch_replicas=4)
-    return Workspace(root, bus).do(stability, walk, at=at, model=model, starts=walk.starts, seed=more.pop("seed", 7))
+    return Workspace(root, bus).at(at).do(stability, walk, model=model, starts=walk.starts, seed=more.pop("seed", 7))
 
 
 def walks_of(done: Done) -> list[dict[str, str]]:

@@ -24,7 +24,7 @@ from ipip_ext.potentials.base import Prediction
 from ipip_ext.potentials.compute import compute_each
 from ipip_ext.recipe.labels import Correction
 from ipip_ext.run.events import EventBus
-from ipip_ext.run.workspace import Context
+from ipip_ext.run.stage import Context
 from ipip_ext.stages.label import Labeller
 from ipip_ext.teachers.correction import FORMS, Basis, CorrectedPotential, Reach, TeacherCorrection
 from ipip_ext.teachers.correction_basis import angular, pair, radial

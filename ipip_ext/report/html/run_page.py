@@ -5,69 +5,68 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ipip_ext.data.tables import Table
 from ipip_ext.report.html import sections, structures, verdict
 from ipip_ext.report.html.parts import Html, element, join, notes, page, paragraph, picture, png, table, text
 from ipip_ext.report.html.structures import Worst
 from ipip_ext.report.html.verdict import Against
+from ipip_ext.report.shown import Shown
 
-Models = Mapping[str, Mapping[str, Any]]
+Some = TypeVar("Some")
 
 
 @dataclass(frozen=True)
 class Findings:
     """All that the page shows.
 
-    about: see `about.about`. table: of all models, and others: smaller ones. rows: of compare.csv. models: as
-    `stages.report` takes them. unit: what a bootstrap draws, in words. breakdown: rows of breakdown.csv. times: of
-    time.csv. per_frame: files of the models that are no iterations, the student first. pictures: PNG files by title.
-    reference_curves: see `stages.report`. start_key: info key of where a frame came from.
+    table: of all models, and others: smaller ones. rows: of compare.csv. unit: what a bootstrap draws, in words.
+    breakdown: rows of breakdown.csv. per_frame: files of the models that are no iterations, the student first.
+    pictures: PNG files by title. start_key: info key of where a frame came from.
     """
 
-    about: Mapping[str, Any]
+    shown: Shown
     table: Table
     others: Sequence[Table]
     calibration: Sequence[Table]
     rows: Sequence[Mapping[str, Any]]
-    models: Models
     against: Sequence[Against]
     unit: str
     breakdown: Sequence[Mapping[str, Any]]
-    times: Sequence[Mapping[str, Any]]
     per_frame: Mapping[str, Path]
     worst: Sequence[Worst]
     pictures: Mapping[str, Path]
-    reference_curves: Mapping[str, Path]
     start_key: str
 
 
 def write(path: Path, found: Findings) -> None:
     """Write the page."""
-    walks = _once({name: model["stability"] for name, model in found.models.items() if model["stability"]})
-    curves = _once({name: model["curves"] for name, model in found.models.items() if model["curves"]})
+    walks = _once({name: model.stability for name, model in found.shown.models.items() if model.stability})
+    curves = _once({name: model.curves for name, model in found.shown.models.items() if model.curves})
     shown = {
         "The table": join(_main_table(found), sections.tables(found.others)),
         "Accuracy against speed": sections.pareto(found.rows, _timing_note(found.table)),
         "Parity": join(_picture(found, "parity"), sections.energy_parity(found.per_frame)),
         "Error over iterations": _picture(found, "iterations"),
         "MD stability": sections.stability(walks),
-        "Properties": sections.properties(curves, found.reference_curves) if curves else sections.NOTHING,
+        "Properties": sections.properties(curves, found.shown.reference_curves) if curves else sections.NOTHING,
         "Calibration of the committee": join(_picture(found, "calibration"), sections.tables(found.calibration))
         if found.calibration
         else sections.NOTHING,
         "Errors by element, temperature and start": sections.parts(found.breakdown, list(found.per_frame)),
         "The worst frames": structures.section(found.worst, found.start_key),
-        "Where the time went": sections.time(found.times),
-        "Provenance": sections.provenance(found.about),
+        "Where the time went": sections.time(found.shown.times),
+        "Provenance": sections.provenance(found.shown.about),
     }
-    title = f"{found.about['name']}: the student beside its baselines"
-    under = f"Report of ipip-mace {found.about['versions'].get('ipip-mace', '')}, seed {found.about['seed']}"
+    title = f"{found.shown.about['name']}: the student beside its baselines"
+    under = (
+        f"Report of ipip-mace {found.shown.about['versions'].get('ipip-mace', '')}, seed {found.shown.about['seed']}"
+    )
     path.write_text(page(title, under, _verdict(found), shown), encoding="utf-8")
 
 
-def _once(measured: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+def _once(measured: Mapping[str, Some]) -> dict[str, Some]:
     """Return what was measured without what is there twice: the iteration that was chosen is the student."""
     return {
         name: one for name, one in measured.items() if next(n for n, other in measured.items() if other == one) == name
@@ -77,9 +76,9 @@ def _once(measured: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, A
 def _verdict(found: Findings) -> Html:
     student = next(row for row in found.rows if row["role"] == "ipip")
     shares = {
-        name: (model["stability"] or {}).get("shares", {}).get("md_sane_share")
-        for name, model in found.models.items()
-        if model["role"] != "iteration"
+        name: None if model.stability is None else model.stability.shares.get("md_sane_share")
+        for name, model in found.shown.models.items()
+        if not model.is_iteration
     }
     said = verdict.sentences(found.against, found.rows, shares)
     first = paragraph(verdict.headline(found.against, student["force_mae_meV_per_A"]))

@@ -14,6 +14,7 @@ from ipip_ext.measure import timing
 from ipip_ext.report.html import figures
 from ipip_ext.report.html.figures import Line, Panel, Point
 from ipip_ext.report.html.parts import Html, bars, element, folded, join, notes, paragraph, picture, table, text
+from ipip_ext.report.shown import Walks
 
 Rows = Sequence[Mapping[str, Any]]
 FORCE = "force_mae_meV_per_A"
@@ -78,15 +79,15 @@ def parts(rows: Rows, models: Sequence[str]) -> Html:
     return join(element("div", *drawings, class_="frames"), *tables_)
 
 
-def stability(walks: Mapping[str, Mapping[str, Any]]) -> Html:
-    """Return how MD went. walks: by model, shares by metric, n_walks, time_ps and the file of its walks."""
+def stability(walks: Mapping[str, Walks]) -> Html:
+    """Return how MD went, by model."""
     if not walks:
         return NOTHING
     head = ["model", "sane", "mean time (ps)", "stopped by"]
     lines, shares = [head], []
     by_temperature: dict[str, Line] = {}
     for name, found in walks.items():
-        rows = read_csv(found["walks"])
+        rows = read_csv(found.walks)
         reasons = Counter(row["reason"] for row in rows if row["reason"])
         n_sane, mean_ps = len(rows) - sum(reasons.values()), sum(float(row["time_ps"]) for row in rows) / len(rows)
         why = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common()) or "-"
@@ -95,7 +96,7 @@ def stability(walks: Mapping[str, Mapping[str, Any]]) -> Html:
         temperatures = sorted({float(row["temperature_K"]) for row in rows})
         here = [[not r["reason"] for r in rows if float(r["temperature_K"]) == t] for t in temperatures]
         by_temperature[name] = (temperatures, [100 * sum(some) / len(some) for some in here])
-    time_ps = next(iter(walks.values()))["time_ps"]
+    time_ps = next(iter(walks.values())).time_ps
     panel = Panel("", "temperature (K)", "walks that ended sanely (%)", by_temperature, marked=True)
     said = f"Langevin MD of {time_ps:g} ps, the same starts and random numbers for each model; the guard stops a walk."
     return join(

@@ -1,0 +1,18 @@
+"""Every stage, and from which one on a change of the recipe matters."""
+
+from __future__ import annotations
+
+STAGES = (
+    "prepare", "explore", "adapt", "correct", "pretrain", "finetune", "evaluate", "sample", "select", "committee",
+    "ask", "label", "forget", "model", "scratch", "tune_foundation", "tune_natively", "stability", "properties",
+    "trajectory_properties", "calibration", "speed", "report",
+)  # fmt: skip
+"""In the order in which a run first meets them."""
+
+FIRST_STAGE = {
+    "name": "prepare", "seed": "prepare", "data": "prepare", "teacher": "explore", "adapt": "adapt",
+    "explore": "explore", "correct": "correct", "student": "pretrain", "pretrain": "pretrain", "finetune": "finetune",
+    "sample": "sample", "select": "select", "label": "label", "forget": "forget",
+}  # fmt: skip
+"""The stage from which a change of a section matters; sections not named here may change freely,
+because the stages they touch compare their own parameters."""
