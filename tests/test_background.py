@@ -20,6 +20,7 @@ from ipip_ext.recipe.file import load_recipe
 from ipip_ext.run.events import Event, EventBus, Sink, read_events
 from ipip_ext.run.stage import Context
 from ipip_ext.stages.committee import committee
+from ipip_ext.stages.inputs import Size, Task
 
 pytestmark = pytest.mark.slow
 
@@ -86,9 +87,9 @@ def train_members(project: Path, folder: Path, *sinks: Sink, spare_processes: in
     ctx = Context(folder, "iter-00/committee", 7, "cpu", EventBus(list(sinks)), spare_processes=spare_processes)
     recipe = load_recipe(run / "recipe.yaml")
     done = committee(
-        ctx, recipe.finetune, student=recipe.student, size=4, bootstrap=True,
+        ctx, recipe.finetune, student=recipe.student, wanted=Size(4, bootstrap=True),
         pretrained=run / "iter-00/pretrain/model", tuned=run / "iter-00/finetune/model",
-        pool=run / "explore/frames.extxyz", train=run / "prepare/train.extxyz", valid=run / "prepare/valid.extxyz",
+        pool=run / "explore/frames.extxyz", task=Task(run / "prepare/train.extxyz", run / "prepare/valid.extxyz"),
     )  # fmt: skip
     return done["members"]
 

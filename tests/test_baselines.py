@@ -23,9 +23,11 @@ from ipip_ext.data import metrics
 from ipip_ext.errors import CalculatorError, UserError
 from ipip_ext.potentials.base import FrameFailed, Prediction
 from ipip_ext.recipe.file import load_recipe
+from ipip_ext.recipe.recipe import Ood
 from ipip_ext.run.events import Event, EventBus, read_events
 from ipip_ext.run.workspace import Workspace
 from ipip_ext.stages.evaluate import evaluate, split_for
+from ipip_ext.stages.inputs import Calculator, Exam, Model
 from ipip_ext.stages.report_tables import COSTS
 from ipip_ext.teachers import entries
 from ipip_ext.teachers.lammps import with_files
@@ -207,11 +209,11 @@ def test_numbers_on_that_split_are_those_of_its_frames(grown):
 
 
 def test_a_force_field_that_knows_all_elements_has_the_usual_splits(folder, tmp_path):
-    exam = {"test": folder / "run/prepare/test.extxyz", "ood": {"key": "start", "values": ["s2"]}, "batch_size": 4}
+    exam = Exam(folder / "run/prepare/test.extxyz", Ood(key="start", values=("s2",)), batch_size=4)
     work = Workspace(tmp_path, EventBus([]))
-    model = {"calculator": EMT_ENTRY}
+    model = Model(Calculator(EMT_ENTRY))
     done = work.do(
-        evaluate, model=model, **exam, align=folder / "run/prepare/train.extxyz", elements=["Cu", "Al", "Ag"]
+        evaluate, model=model, exam=exam, align=folder / "run/prepare/train.extxyz", elements=["Cu", "Al", "Ag"]
     )
     assert done.n_frames == SPLITS
 

@@ -19,6 +19,7 @@ from ipip_ext.recipe.training import Fit
 from ipip_ext.run.events import EventBus, read_events
 from ipip_ext.run.workspace import Workspace
 from ipip_ext.stages import train
+from ipip_ext.stages.inputs import Task
 from ipip_ext.teachers.entries import make
 
 LOST = "CUDA error: unspecified launch failure\nCUDA kernel errors might be asynchronously reported"
@@ -86,8 +87,8 @@ def test_a_training_whose_device_is_lost_keeps_its_checkpoint(tmp_path, monkeypa
 
     def trained(name: str) -> Path:
         return Workspace(tmp_path / name, EventBus(), seed=1).do(
-            train.scratch, Fit(epochs=3, batch_size=2), student=small, e0s_eV=E0S_EV, train=tmp_path / "train.extxyz",
-            valid=tmp_path / "train.extxyz",
+            train.scratch, Fit(epochs=3, batch_size=2), student=small, e0s_eV=E0S_EV,
+            task=Task(tmp_path / "train.extxyz", tmp_path / "train.extxyz"),
         ).model  # fmt: skip
 
     straight, backward = trained("straight"), Trainer._backward

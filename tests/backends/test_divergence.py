@@ -21,6 +21,7 @@ from ipip_ext.run.stage import Done
 from ipip_ext.run.workspace import Workspace
 from ipip_ext.stages.committee import committee
 from ipip_ext.stages.evaluate import predict
+from ipip_ext.stages.inputs import Size, Task
 from ipip_ext.stages.train import finetune, scratch
 
 STUDENT = MaceConfig(
@@ -57,7 +58,7 @@ def plant(task: Path) -> None:
 def tune(task: Path, lr: float, bus: EventBus | None = None, name: str = "run") -> Done:
     return Workspace(task / name, bus or EventBus(), seed=3).at("iter-00").do(
         finetune, Finetune(epochs=4, batch_size=3, lr=lr, replay_fraction=0.0), student=STUDENT,
-        model=task / "model", train=task / "train.extxyz", valid=task / "valid.extxyz", pool=task / "train.extxyz",
+        model=task / "model", task=Task(task / "train.extxyz", task / "valid.extxyz"), pool=task / "train.extxyz",
     )  # fmt: skip
 
 
@@ -109,7 +110,7 @@ def test_only_a_fine_tuning_is_tried_again(task):
     settings = Finetune(epochs=4, batch_size=3, lr=FAR_TOO_FAST, replay_fraction=0.0)
     with pytest.raises(Diverged, match=r"^scratch: the training loss .*alloy-") as told:
         Workspace(task / "run", EventBus(), seed=3).do(
-            scratch, settings, student=STUDENT, e0s_eV=E0S_EV, train=task / "train.extxyz", valid=task / "valid.extxyz"
+            scratch, settings, student=STUDENT, e0s_eV=E0S_EV, task=Task(task / "train.extxyz", task / "valid.extxyz")
         )
     assert "tenth" not in str(told.value)
 
@@ -121,9 +122,9 @@ def test_one_that_does_not_diverge_says_so(task):
 def members(task: Path, lr: float, bus: EventBus) -> Done:
     """Let a committee be made in which the student itself is a sane one."""
     return Workspace(task / "run", bus, seed=3).at("iter-00").do(
-        committee, Finetune(epochs=4, batch_size=3, lr=lr, replay_fraction=0.0), student=STUDENT, size=2,
-        bootstrap=True, pretrained=task / "model", tuned=task / "model", train=task / "train.extxyz",
-        valid=task / "valid.extxyz", pool=task / "train.extxyz",
+        committee, Finetune(epochs=4, batch_size=3, lr=lr, replay_fraction=0.0), student=STUDENT,
+        wanted=Size(2, bootstrap=True), pretrained=task / "model", tuned=task / "model",
+        task=Task(task / "train.extxyz", task / "valid.extxyz"), pool=task / "train.extxyz",
     )  # fmt: skip
 
 

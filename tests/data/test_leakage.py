@@ -22,6 +22,7 @@ from ipip_ext.recipe.training import Finetune, Pretrain
 from ipip_ext.run.events import EventBus
 from ipip_ext.run.workspace import Workspace
 from ipip_ext.stages.committee import ask, committee
+from ipip_ext.stages.inputs import Candidates, Size, Task, Voters
 from ipip_ext.stages.train import finetune, pretrain, scratch
 
 
@@ -150,19 +151,19 @@ def test_the_stages_refuse_what_is_planted(task, tmp_path, split):
     with pytest.raises(DataError, match=f"a/pretrain: 1 frames to train on are near duplicates of {split}.*{words}"):
         work.at("a").do(pretrain, Pretrain(epochs=1), **student, **zeros, model=None, pool=more_pool)
     model = work.at("b").do(pretrain, Pretrain(epochs=1), **student, **zeros, model=None, pool=pool).model
-    tune = {"model": model, "valid": data.valid, **student}
+    tune = {"model": model, **student}
     with pytest.raises(DataError, match=words):
-        work.at("a").do(finetune, Finetune(epochs=1), **tune, train=more_train, pool=pool)
+        work.at("a").do(finetune, Finetune(epochs=1), **tune, task=Task(more_train, data.valid), pool=pool)
     replays = Finetune(epochs=1, replay_fraction=0.25)
     with pytest.raises(DataError, match=words):
-        work.at("c").do(finetune, replays, **tune, train=data.train, pool=more_pool)
+        work.at("c").do(finetune, replays, **tune, task=Task(data.train, data.valid), pool=more_pool)
     with pytest.raises(DataError, match=words):
-        work.at("a").do(scratch, recipe.finetune, **student, **zeros, train=more_train, valid=data.valid)
-    tuned = work.at("b").do(finetune, replays, **tune, train=data.train, pool=pool).model
-    joint = {"size": 2, "bootstrap": True, "pretrained": model, "tuned": tuned, "valid": data.valid, **student}
+        work.at("a").do(scratch, recipe.finetune, **student, **zeros, task=Task(more_train, data.valid))
+    tuned = work.at("b").do(finetune, replays, **tune, task=Task(data.train, data.valid), pool=pool).model
+    joint = {"wanted": Size(2, bootstrap=True), "pretrained": model, "tuned": tuned, **student}
     for at, train, some in (("a", more_train, pool), ("c", data.train, more_pool)):
         with pytest.raises(DataError, match=words):
-            work.at(at).do(committee, replays, **joint, train=train, pool=some)
+            work.at(at).do(committee, replays, **joint, task=Task(train, data.valid), pool=some)
     assert not list(work.root.glob("*/*.part/fit*"))  # none has begun
 
 
@@ -188,9 +189,9 @@ def test_no_reference_label_is_bought_for_one(task, tmp_path):
     ).label.reference.asking  # fmt: skip
     emt = {"python": "ase.calculators.emt:EMT"}
     done = work.at("a").do(
-        ask, asking, calculator=emt, teacher=emt, frames=tmp_path / "walked.extxyz",
-        pool=tmp_path / "pool.extxyz", members=tmp_path / "members", backend="mace", train=data.train,
-        valid=data.valid, test=data.test,
+        ask, asking, calculator=emt, teacher=emt, voters=Voters(tmp_path / "members", "mace"), test=data.test,
+        candidates=Candidates(tmp_path / "walked.extxyz", tmp_path / "pool.extxyz"),
+        task=Task(data.train, data.valid),
     )  # fmt: skip
     asked = {frame.info[fr.ID] for frame in fr.read_frames(done.train)} & {
         f"{k}-{i}" for k in ("near", "new") for i in range(4)

@@ -26,11 +26,13 @@ from ipip_ext.recipe.evaluate import Evaluate
 from ipip_ext.run.events import EventBus, read_events
 from ipip_ext.run.workspace import Workspace
 from ipip_ext.stages.evaluate import evaluate, predict
+from ipip_ext.stages.inputs import Calculator, Exam, Model
 from ipip_ext.stages.memory import on_cpu
 from ipip_ext.stages.speed import sizes, speed
 from ipip_ext.teachers.entries import AsePotential
 
-EMT_ENTRY = {"calculator": {"python": "ase.calculators.emt:EMT"}}
+EMT_ENTRY = {"python": "ase.calculators.emt:EMT"}
+EMT_MODEL = Model(Calculator(EMT_ENTRY))
 
 
 def table(path: Path) -> list[dict[str, str]]:
@@ -286,7 +288,7 @@ def test_a_failed_evaluation_leaves_no_finished_stage(tmp_path):
     fr.write_frames(tmp_path / "test.extxyz", frames)
     with pytest.raises(StageFailed, match="no label for frame f1"):
         Workspace(tmp_path / "run", EventBus([])).do(
-            evaluate, model=EMT_ENTRY, test=tmp_path / "test.extxyz", ood=None, batch_size=2, align=None
+            evaluate, model=EMT_MODEL, exam=Exam(tmp_path / "test.extxyz", None, batch_size=2), align=None
         )
     assert not (tmp_path / "run/evaluate").exists()
 
@@ -310,15 +312,15 @@ def test_memory_grows_with_what_a_model_holds(tmp_path):
         "        kept = np.ones((len(atoms), 2**18))\n        super().calculate(atoms, *args)\n"
     )  # 2 MiB an atom
     cells = [cell(0), cell(0) * (4, 2, 1)]
-    found = on_cpu({"calculator": {"python": "greedy_q5:Greedy"}}, cells, tmp_path)
+    found = on_cpu(Model(Calculator({"python": "greedy_q5:Greedy"})), cells, tmp_path)
     assert list(found) == [4, 32]
     assert found[32] - found[4] == pytest.approx(56, abs=20)
 
     fr.write_frames(tmp_path / "starts.extxyz", [cell(0, 0.01)])
     settings = Evaluate(speed_supercell=(2, 1, 1), speed_supercells=(), speed_steps=1, speed_memory=True)
-    far = {"calculator": {**EMT_ENTRY["calculator"], "interpreter": sys.executable}}
+    far = Model(Calculator({**EMT_ENTRY, "interpreter": sys.executable}))
     done = Workspace(tmp_path / "run", EventBus([])).do(
-        speed, settings, models={"emt": EMT_ENTRY, "far": far}, starts=tmp_path / "starts.extxyz"
+        speed, settings, models={"emt": EMT_MODEL, "far": far}, starts=tmp_path / "starts.extxyz"
     )
     assert done.peak_memory_MiB["emt"] >= 0
     assert done.peak_memory_MiB["far"] is None

@@ -25,6 +25,7 @@ from ipip_ext.recipe import students
 from ipip_ext.recipe.labels import Select
 from ipip_ext.run.events import Event, EventBus
 from ipip_ext.run.workspace import Workspace
+from ipip_ext.stages.inputs import Student
 from ipip_ext.stages.pool import select
 
 DATA = Path(__file__).parents[2] / "recipes" / "data" / "mo_s_o"
@@ -243,7 +244,7 @@ def test_the_stage_counts_every_reason_and_says_so(tmp_path, alloy_data):
     fr.write_frames(tmp_path / "starts.extxyz", [start])
     events: list[Event] = []
     done = Workspace(tmp_path / "run", EventBus([events.append])).do(
-        select, Select(max_frames=2, min_distance_factor=0.5), model=tmp_path / "model", backend="mace",
+        select, Select(max_frames=2, min_distance_factor=0.5), student=Student("mace", tmp_path / "model"),
         frames=tmp_path / "walked.extxyz", old=tmp_path / "starts.extxyz",
         trusted=[tmp_path / "starts.extxyz", alloy_data / "train.extxyz"],
     )  # fmt: skip

@@ -26,7 +26,9 @@ from ipip_ext.data.tables import latex, write_csv
 from ipip_ext.errors import WorkspaceError
 from ipip_ext.measure.breakdown import Exam
 from ipip_ext.potentials.base import Prediction
+from ipip_ext.recipe.recipe import Ood
 from ipip_ext.report.html.verdict import Against, against, headline, sentences
+from ipip_ext.report.shown import Asked, Scored, Shown, ShownModel, Speed, Sureness, Walks
 from ipip_ext.run.events import EventBus
 from ipip_ext.run.stage import Done
 from ipip_ext.run.workspace import Workspace
@@ -149,7 +151,7 @@ def test_the_page_of_a_real_run_says_what_its_table_says(finished_run):
 # ---------------------------------------------------------------- everything at once, with names of strangers
 
 
-def evaluated(folder: Path, frames: list, said: list[Prediction]) -> dict[str, Path]:
+def evaluated(folder: Path, frames: list, said: list[Prediction]) -> Scored:
     """Write what `evaluate` writes of it."""
     folder.mkdir(parents=True)
     rows = [
@@ -164,7 +166,7 @@ def evaluated(folder: Path, frames: list, said: list[Prediction]) -> dict[str, P
     np.savez(
         folder / "forces.npz", predicted=residuals.predicted_eV_per_A, reference=residuals.reference_eV_per_A
     )  # fmt: skip
-    return {"per_frame": folder / "per_frame.csv", "forces": folder / "forces.npz"}
+    return Scored(folder / "per_frame.csv", folder / "forces.npz")
 
 
 def off_by(frames: list, amplitude: float, seed: int) -> list[Prediction]:
@@ -208,14 +210,12 @@ def everything(tmp_path_factory) -> Done:
         write_csv(at / "vdos.csv", [])
         curves[name] = {kind: at / f"{kind}.csv" for kind in ("strain", "energy", "rdf", "vdos")}
         role = "ipip" if name == "ipip" else "iteration" if name.startswith("iter") else "baseline"
-        models[name] = {
-            "role": role, "stage": f"m{index}", "n_frames": {"test": 12, "test_id": 6, "test_ood": 6},
-            "n_parameters": 100, "aligned": False, "panel": name, "cost": {},
-            "properties": {"rdf_distance": 0.1 * index},
-            "curves": curves[name] if role != "iteration" else {},
-            "stability": {"shares": {"md_sane_share": 1 - index / 4}, "n_walks": 4, "time_ps": 1.0,
-                          "walks": at / "walks.csv"},
-        }  # fmt: skip
+        models[name] = ShownModel(
+            role=role, stage=f"m{index}", n_frames={"test": 12, "test_id": 6, "test_ood": 6},
+            n_parameters=100, aligned=False, panel=name, cost={}, properties={"rdf_distance": 0.1 * index},
+            curves=curves[name] if role != "iteration" else {},
+            stability=Walks({"md_sane_share": 1 - index / 4}, 4, 1.0, at / "walks.csv"),
+        )  # fmt: skip
     curve = [{"spread_meV_per_A": s, "error_meV_per_A": 2 * s} for s in (1.0, 5.0, 20.0)]
     told = {
         "n_atoms": 48,
@@ -229,17 +229,16 @@ def everything(tmp_path_factory) -> Done:
     (folder / "told.json").write_text(json.dumps({"test": told}))
     speed = {name: 10.0 * (1 + i) for i, name in enumerate(AMPLITUDES)}
     return Workspace(folder / "run", EventBus([])).do(
-        report, models=models, scores=scores,
-        exam={"test": folder / "test.extxyz", "ood": {"key": "start", "values": [EVIL]}, "partial": {},
-              "split_keys": [], "seed": 1},
-        speed={"md_step_ms": speed, "peak_memory_MiB": {}, "n_atoms": 4, "formula": "Cu3Al", "rows": [
+        report, shown=Shown(models=models, scores=scores,
+        exam=Asked(folder / "test.extxyz", Ood(key="start", values=(EVIL,)), {}, (), 1),
+        speed=Speed(speed, {}, 4, "Cu3Al", [
             {"model": name, "supercell": "1x1x1", "n_atoms": 4, "md_step_ms": ms, "peak_memory_MiB": None}
-            for name, ms in speed.items()]},
-        calibration={"at": EVIL, "valid": folder / "valid.json", "test": folder / "told.json"},
+            for name, ms in speed.items()]),
+        calibration=Sureness(EVIL, folder / "valid.json", folder / "told.json"),
         times=[{"stage": EVIL, "how": "here", "n_stages": 1, "wall_s": 3.0, "share": 1.0}],
         reference={"walks": EVIL, "strain": "the labels"}, reference_curves=curves["ipip"],
         about={"name": EVIL, "seed": 1, "recipe": {"name": EVIL}, "data_sha256": {"test": "00ff"}, "n_train": 1,
-               "n_valid": 2, "versions": {"ipip-mace": EVIL}, "hardware": {"processor": EVIL}},
+               "n_valid": 2, "versions": {"ipip-mace": EVIL}, "hardware": {"processor": EVIL}}),
     )  # fmt: skip
 
 

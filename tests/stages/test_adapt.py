@@ -25,6 +25,7 @@ from ipip_ext.recipe.training import Adapt
 from ipip_ext.run.events import EventBus, read_events
 from ipip_ext.run.workspace import Workspace
 from ipip_ext.stages.adapt import adapt
+from ipip_ext.stages.inputs import Task
 from ipip_ext.teachers import chgnet_tuning, entries
 
 SETTINGS = Adapt(epochs=3, batch_size=2, warmup_steps=2)
@@ -114,7 +115,7 @@ def test_the_stage_leaves_chgnet_as_an_entry_reads_it_and_its_labels(data, tmp_p
     fr.write_frames(tmp_path / "pool.extxyz", [*data.valid, alloy(9)])
     events: list = []
     done = Workspace(tmp_path / "run", EventBus([events.append]), seed=1).do(
-        adapt, SETTINGS, teacher="chgnet", train=tmp_path / "train.extxyz", valid=tmp_path / "valid.extxyz",
+        adapt, SETTINGS, teacher="chgnet", task=Task(tmp_path / "train.extxyz", tmp_path / "valid.extxyz"),
         pool=tmp_path / "pool.extxyz",
     )  # fmt: skip
     assert done.kind == "chgnet"

@@ -20,9 +20,10 @@ from ipip_ext.data import frames as fr
 from ipip_ext.errors import ModelFileError
 from ipip_ext.potentials.base import Prediction
 from ipip_ext.recipe.labels import Asking
-from ipip_ext.run import workspace
 from ipip_ext.run.events import EventBus
+from ipip_ext.run.stage import Context
 from ipip_ext.stages.committee import _sane, ask, powered
+from ipip_ext.stages.inputs import Candidates, Task, Voters
 from ipip_ext.stages.train import _weighted
 
 REFERENCE = {"python": "ase.calculators.emt:EMT", "kwargs": {"asap_cutoff": True}}
@@ -90,6 +91,15 @@ def run(tmp_path_factory, alloy_data) -> Path:
     return folder / "runs" / "tiny"
 
 
+def the_rest(run: Path) -> dict[str, object]:
+    """What `ask` is given besides its settings, calculators and candidates."""
+    return {
+        "voters": Voters(run / "iter-00/committee/members", "mace"),
+        "task": Task(run / "prepare/train.extxyz", run / "prepare/valid.extxyz"),
+        "test": run / "prepare/test.extxyz",
+    }
+
+
 def committee_of(run: Path, at: str) -> CommitteePotential:
     return CommitteePotential.load(run / at / "committee" / "members", "mace", "cpu")
 
@@ -133,12 +143,11 @@ def test_the_reference_is_asked_where_the_committee_is_least_sure(run):
     ("among", "place"), [("new", "iter-00/select/frames.extxyz"), ("pool", "explore/frames.extxyz")]
 )
 def test_the_reference_is_asked_among_the_frames_named(run, tmp_path, among, place):
-    ctx = workspace.Context(tmp_path, "iter-00/ask", 0, "cpu", EventBus([]))
+    ctx = Context(tmp_path, "iter-00/ask", 0, "cpu", EventBus([]))
     found = ask(
         ctx, Asking(budget=3, among=among, choice="power"), calculator=REFERENCE, teacher=REFERENCE,
-        frames=run / "iter-00/select/frames.extxyz", pool=run / "explore/frames.extxyz",
-        members=run / "iter-00/committee/members", backend="mace", train=run / "prepare/train.extxyz",
-        valid=run / "prepare/valid.extxyz", test=run / "prepare/test.extxyz",
+        candidates=Candidates(run / "iter-00/select/frames.extxyz", run / "explore/frames.extxyz"),
+        **the_rest(run),
     )  # fmt: skip
     asked = fr.read_frames(found["train"])[-3:]
     before = {frame.info[fr.ID]: frame for frame in fr.read_frames(run / place)}
@@ -151,15 +160,13 @@ def test_the_reference_is_asked_among_the_frames_named(run, tmp_path, among, pla
 
 @pytest.mark.slow
 def test_a_pool_remains_however_many_labels_may_be_bought(run, tmp_path):
-    ctx = workspace.Context(tmp_path, "iter-00/ask", 0, "cpu", EventBus([]))
+    ctx = Context(tmp_path, "iter-00/ask", 0, "cpu", EventBus([]))
     few = fr.read_frames(run / "explore/frames.extxyz")[:7]
     fr.write_frames(tmp_path / "few.extxyz", few)
     fr.write_frames(tmp_path / "none.extxyz", [])
     found = ask(
         ctx, Asking(budget=100, max_teacher_force_eV_per_A=None), calculator=REFERENCE, teacher=REFERENCE,
-        frames=tmp_path / "none.extxyz", pool=tmp_path / "few.extxyz", members=run / "iter-00/committee/members",
-        backend="mace", train=run / "prepare/train.extxyz", valid=run / "prepare/valid.extxyz",
-        test=run / "prepare/test.extxyz",
+        candidates=Candidates(tmp_path / "none.extxyz", tmp_path / "few.extxyz"), **the_rest(run),
     )  # fmt: skip
     assert found["n_labelled"] == 3
     assert len(fr.read_frames(found["pool"])) == 4
@@ -173,7 +180,7 @@ def test_power_draws_in_proportion_to_the_spread():
     assert powered([0, 1, 2, 3], spread, 5) == powered([0, 1, 2, 3], spread, 5)
 
 
-class Context:
+class Bare:
     """What `_sane` needs of a stage's context."""
 
     device, home = "cpu", Path()
@@ -190,7 +197,7 @@ def test_frames_that_the_teacher_finds_wild_are_not_asked_for():
     limit = 1.01 * max(force for i, force in enumerate(forces) if i != 2)
     assert np.linalg.norm(calculate(frames[2]), axis=1).max() > limit
     for choice, wanted in (("power", 2), ("diverse", 4)):
-        ctx, order = Context(), [1, 2, 0, 5, 4, 3]
+        ctx, order = Bare(), [1, 2, 0, 5, 4, 3]
         settings = Asking(budget=2, candidates_per_label=2, choice=choice, max_teacher_force_eV_per_A=limit)
         assert _sane(ctx, settings, REFERENCE, frames, order) == [1, 0, 5, 4][:wanted]
         assert len(ctx.notes) == 1

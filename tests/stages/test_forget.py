@@ -18,6 +18,7 @@ from ipip_ext.recipe.file import dump_recipe, load_recipe
 from ipip_ext.recipe.training import Forget, Forgetting
 from ipip_ext.run.events import Event, EventBus
 from ipip_ext.run.workspace import Workspace
+from ipip_ext.stages.inputs import Student
 from ipip_ext.stages.pool import forget
 
 BACKEND = registry.backend("mace")
@@ -77,7 +78,8 @@ def test_the_stage_forgets_by_schedule(tmp_path, alloy_data):
     settings = Forget(groups=[["readouts"], ["all"]], keep=[0, 0.5], every=2)
     before = BACKEND.parameters(model)
     done = [
-        work.at(f"iter-{i:02d}").do(forget, settings.at(i), model=tmp_path / "model", backend="mace") for i in range(4)
+        work.at(f"iter-{i:02d}").do(forget, settings.at(i), student=Student("mace", tmp_path / "model"))
+        for i in range(4)
     ]
     found = [BACKEND.parameters(BACKEND.load(one.model)) for one in done]
     fresh = BACKEND.parameters(BACKEND.forget(model, ["all"], 0.0, 1.0, seed=done[3].record["fingerprint"]["seed"]))

@@ -23,10 +23,11 @@ from ipip_ext.recipe.walk import Guard
 from ipip_ext.run.events import Event, EventBus, read_events
 from ipip_ext.run.stage import Done
 from ipip_ext.run.workspace import Workspace
+from ipip_ext.stages.inputs import Calculator, Measuring, Model
 from ipip_ext.stages.properties import as_nve, properties, trajectory_properties
 
-EMT_ENTRY = {"calculator": {"python": "ase.calculators.emt:EMT", "kwargs": {"asap_cutoff": True}}}
-STIFF = {"calculator": {"python": "ase.calculators.lj:LennardJones", "kwargs": {"sigma": 2.3, "epsilon": 0.4}}}
+EMT_ENTRY = Model(Calculator({"python": "ase.calculators.emt:EMT", "kwargs": {"asap_cutoff": True}}))
+STIFF = Model(Calculator({"python": "ase.calculators.lj:LennardJones", "kwargs": {"sigma": 2.3, "epsilon": 0.4}}))
 CURVES = ("strain", "rdf", "vdos")
 SHORT = Properties(time_ps=0.2, timestep_fs=2.0, skip_ps=0.05, strains=(-0.02, 0.0, 0.02))
 
@@ -43,9 +44,9 @@ def measure(
 ) -> Done:
     work = Workspace(root, EventBus(list(sinks)))
     return work.at(at).do(
-        properties, as_nve(settings, starts, 8), model=model, starts=starts, trajectory=settings.trajectory,
-        strained=settings.strained, label_keys=(fr.ENERGY, fr.FORCES), strains=settings.strains,
-        skip_ps=settings.skip_ps, rdf_max_A=settings.rdf_max_A, seed=seed,
+        properties, as_nve(settings, starts, 8), model=model, seed=seed,
+        measured=Measuring(starts, settings.trajectory, settings.strained, (fr.ENERGY, fr.FORCES), settings.strains,
+                           settings.skip_ps, settings.rdf_max_A),
     )  # fmt: skip
 
 

@@ -20,10 +20,11 @@ from ipip_ext.recipe.walk import Guard
 from ipip_ext.run.events import Event, EventBus, read_events
 from ipip_ext.run.stage import Done
 from ipip_ext.run.workspace import Workspace
+from ipip_ext.stages.inputs import Calculator, Model
 from ipip_ext.stages.stability import as_md, stability
 
-EMT = {"calculator": {"python": "ase.calculators.emt:EMT"}}
-STIFF = {"calculator": {"python": "ase.calculators.lj:LennardJones", "kwargs": {"sigma": 3.0, "epsilon": 1.0}}}
+EMT = Model(Calculator({"python": "ase.calculators.emt:EMT"}))
+STIFF = Model(Calculator({"python": "ase.calculators.lj:LennardJones", "kwargs": {"sigma": 3.0, "epsilon": 1.0}}))
 """Its atoms want to be farther apart than the starts have them."""
 FRAGILE = Stability(
     temperatures_K=(50.0, 3000.0), time_ps=0.1, timestep_fs=2.0, replicas=3, guard=Guard(max_force_eV_per_A=3.0)
