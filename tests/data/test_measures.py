@@ -25,8 +25,9 @@ from ipip_ext.potentials.base import Prediction
 from ipip_ext.recipe.evaluate import Evaluate
 from ipip_ext.run.events import EventBus, read_events
 from ipip_ext.run.workspace import Workspace
+from ipip_ext.stages import inputs
 from ipip_ext.stages.evaluate import evaluate, predict
-from ipip_ext.stages.inputs import Calculator, Exam, Model
+from ipip_ext.stages.inputs import Calculator, Model
 from ipip_ext.stages.memory import on_cpu
 from ipip_ext.stages.speed import sizes, speed
 from ipip_ext.teachers.entries import AsePotential
@@ -288,7 +289,7 @@ def test_a_failed_evaluation_leaves_no_finished_stage(tmp_path):
     fr.write_frames(tmp_path / "test.extxyz", frames)
     with pytest.raises(StageFailed, match="no label for frame f1"):
         Workspace(tmp_path / "run", EventBus([])).do(
-            evaluate, model=EMT_MODEL, exam=Exam(tmp_path / "test.extxyz", None, batch_size=2), align=None
+            evaluate, model=EMT_MODEL, exam=inputs.Exam(tmp_path / "test.extxyz", None, batch_size=2), align=None
         )
     assert not (tmp_path / "run/evaluate").exists()
 

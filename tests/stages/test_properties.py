@@ -150,7 +150,7 @@ def test_a_reference_trajectory_and_labelled_strain_take_the_teachers_place(tmp_
 def _potential():
     from ipip_ext.teachers import entries
 
-    return entries.make(EMT_ENTRY["calculator"], device="cpu")
+    return entries.make(EMT_ENTRY.of.calculator, device="cpu")
 
 
 def test_a_killed_measurement_goes_on_where_it_was(tmp_path, starts, monkeypatch):
