@@ -18,9 +18,9 @@ from ipip_ext import __version__
 from ipip_ext.data import frames as fr
 from ipip_ext.errors import WorkspaceError
 from ipip_ext.run.disk import is_inside
+from ipip_ext.run.layout import MODEL
 from ipip_ext.run.provenance import sha256
 from ipip_ext.run.record import read_record
-from ipip_ext.tracking.store import STUDENT
 
 CODE = Path(__file__).with_name("mlflow_model.py")
 SHA256 = "ipip.sha256"
@@ -55,7 +55,7 @@ def _copy(run_folder: Path, to: Path) -> bool:
 
     Links that lead out of the run folder are left. Return whether there was anything.
     """
-    found = [path for path in (run_folder / STUDENT).glob("student.*") if path.suffix != _PICKLED]
+    found = [path for path in (run_folder / MODEL).glob("student.*") if path.suffix != _PICKLED]
     inside = [path for path in found if is_inside(path, run_folder)]
     to.mkdir()
     for path in inside:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_tracking import emit, make_events
+from tracked import emit, make_events
 
 from ipip_ext.recipe.recipe import Tracking
 from ipip_ext.tracking.mirror import MlflowMirror
