@@ -67,7 +67,7 @@ def check_settings(teacher: str | Mapping[str, Any], settings: Adapt) -> None:
     if not (settings.freeze or settings.lr_factors):
         return
     if kind == "chgnet":
-        from ipip_ext.teachers.chgnet_tuning import GROUPS
+        from ipip_ext.teachers.chgnet.tuning import GROUPS
 
         names: Iterable[str] = GROUPS
     else:
@@ -97,13 +97,13 @@ def _valid_error(ctx: Context, teacher: Any, data: FitData) -> float:
 
 
 def _tune_chgnet(ctx: Context, settings: Adapt, teacher: Any, data: FitData) -> FitResult:
-    from ipip_ext.teachers import chgnet_tuning
+    from ipip_ext.teachers.chgnet import tuning
 
     potential = entries.make(teacher, device=ctx.device, root=ctx.home)
-    result = chgnet_tuning.tune(
+    result = tuning.tune(
         potential, data, settings, seed=ctx.seed, folder=ctx.folder / FOLDER, hooks=hooks_of(ctx)  # type: ignore[arg-type]
     )  # fmt: skip
-    chgnet_tuning.save(result.model, _file(ctx))
+    tuning.save(result.model, _file(ctx))
     return result
 
 

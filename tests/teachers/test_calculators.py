@@ -18,7 +18,8 @@ from ipip_ext.errors import CalculatorError, StageFailed
 from ipip_ext.potentials.base import FrameFailed, Potential
 from ipip_ext.run.fingerprint import content
 from ipip_ext.teachers import entries
-from ipip_ext.teachers.entries import AsePotential, Entry, describe, identity, make, parse
+from ipip_ext.teachers.ase_potential import AsePotential
+from ipip_ext.teachers.entries import Entry, describe, identity, make, parse
 
 DATA = Path(__file__).parents[2] / "recipes/data/mo_s_o"
 

@@ -26,10 +26,11 @@ from ipip_ext.recipe.labels import Correction
 from ipip_ext.run.events import EventBus
 from ipip_ext.run.stage import Context
 from ipip_ext.stages.label import Labeller
-from ipip_ext.teachers.correction import FORMS, Basis, CorrectedPotential, Reach, TeacherCorrection
-from ipip_ext.teachers.correction_basis import angular, pair, radial
-from ipip_ext.teachers.correction_fit import Trial, _Ridge, choose, fit, groups
-from ipip_ext.teachers.entries import AsePotential
+from ipip_ext.teachers.ase_potential import AsePotential
+from ipip_ext.teachers.correction.columns import angular, pair, radial
+from ipip_ext.teachers.correction.fit import Trial, _Ridge, choose, fit, groups
+from ipip_ext.teachers.correction.fitted import FORMS, Basis, Reach, TeacherCorrection
+from ipip_ext.teachers.correction.potential import CorrectedPotential
 
 TEACHER = AsePotential(EMT(), "emt")
 

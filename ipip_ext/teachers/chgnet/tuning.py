@@ -19,7 +19,7 @@ from ipip_ext.data import metrics
 from ipip_ext.errors import CalculatorError, StageFailed
 from ipip_ext.potentials.base import FrameFailed
 from ipip_ext.recipe.training import Fit
-from ipip_ext.teachers.chgnet import ChgnetPotential
+from ipip_ext.teachers.chgnet.potential import ChgnetPotential
 from ipip_ext.units import EV_PER_A3_PER_GPA
 
 GROUPS = {
