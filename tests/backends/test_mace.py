@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from ipip_ext.backends import known_models
-from ipip_ext.backends.base import FitData, FitHooks
+from ipip_ext.backends.base import FitData, FitHooks, FitJob
 from ipip_ext.backends.mace.backend import MaceBackend
 from ipip_ext.backends.mace.network import MaceNetwork
 from ipip_ext.backends.testing import E0S_EV, BackendConformance, alloy
@@ -77,9 +77,9 @@ def test_frozen_parameters_are_in_nothing_that_trains(tmp_path, schedule):
     )  # fmt: skip
     factors, lrs = backend.lr_factors(model, settings), []
     trainer = Trainer(
-        MaceNetwork(model, "cpu"), FitData(frames[:3], frames[3:]), settings, lr_factors=factors, seed=1,
-        folder=tmp_path,
-        hooks=FitHooks(metric=lambda name, value, _step: lrs.append(value) if name == "lr" else None),
+        MaceNetwork(model, "cpu"), FitData(frames[:3], frames[3:]), settings,
+        FitJob(1, tmp_path, "cpu", FitHooks(lambda name, value, _step: lrs.append(value) if name == "lr" else None)),
+        lr_factors=factors,
     )  # fmt: skip
     result = trainer.run()
     named = dict(trainer.module.named_parameters())
@@ -99,11 +99,8 @@ def trainer_of(folder, notes=(), **changes):
     settings = Fit(epochs=3, batch_size=6, lr=0.01, stress_weight=0.1, **changes)
     data = FitData(frames[:6], frames[6:], replay=frames[:3], replay_fraction=0.3, replay_weight=0.5)
     model = backend.build(TINY, E0S_EV, frames, seed=1)
-    return Trainer(
-        MaceNetwork(model, "cpu"), data, settings, lr_factors=backend.lr_factors(model, settings), seed=1,
-        folder=folder,
-        hooks=FitHooks(note=getattr(notes, "append", lambda _: None)),
-    )  # fmt: skip
+    job = FitJob(1, folder, "cpu", FitHooks(note=getattr(notes, "append", lambda _: None)))
+    return Trainer(MaceNetwork(model, "cpu"), data, settings, job, lr_factors=backend.lr_factors(model, settings))
 
 
 def test_a_gradient_that_is_not_finite_stops_training_and_the_checkpoint_is_kept(tmp_path):

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from foundation import write_foundation
 
 from ipip_ext import runner
-from ipip_ext.backends.base import FitData, FitHooks
+from ipip_ext.backends.base import FitData, FitHooks, FitJob
 from ipip_ext.backends.mace.backend import MaceBackend
 from ipip_ext.backends.testing import Interrupted, alloy
 from ipip_ext.cli.main import main
@@ -44,7 +44,7 @@ def data() -> FitData:
 
 
 def tuned(chgnet, data, folder, settings=SETTINGS, hooks=FitHooks()):  # noqa: B008 - frozen
-    return tuning.tune(chgnet, data, settings, seed=1, folder=folder, hooks=hooks)
+    return tuning.tune(chgnet, data, settings, FitJob(1, folder, "cpu", hooks))
 
 
 def test_chgnet_learns_its_file_says_the_same_and_the_given_one_is_left_alone(chgnet, data, tmp_path):
