@@ -51,6 +51,34 @@ class FitHooks:
 
 
 @dataclass(frozen=True)
+class FitJob:
+    """What a training is given besides its model, frames and settings.
+
+    seed: decides all that is random in it. folder: where its state is kept, for it to go on after a kill. device: as
+    torch names it. hooks: how it speaks.
+    """
+
+    seed: int
+    folder: Path
+    device: str
+    hooks: FitHooks = FitHooks()
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How a foundation model is fine-tuned by a program of its makers; a method reads what is its own.
+
+    See `recipe.baselines.Finetuned`, whose keys these are.
+    """
+
+    method: str
+    freeze_to: str = "interactions"
+    lora_rank: int = 4
+    lora_alpha: float = 1.0
+    n_replay: int = 0
+
+
+@dataclass(frozen=True)
 class FitResult:
     """The best model by validation loss, and how it got there."""
 
@@ -74,22 +102,12 @@ class Backend(ABC):
         """Return a new model for the species of `e0s_eV`, normalised by statistics of labelled `frames`."""
 
     @abstractmethod
-    def fit(
-        self,
-        model: Model,
-        data: FitData,
-        settings: Fit,
-        *,
-        seed: int,
-        folder: Path,
-        device: str,
-        hooks: FitHooks,
-    ) -> FitResult:
-        """Train a copy of `model`. State is kept in `folder`: called again after a kill it goes on
+    def fit(self, model: Model, data: FitData, settings: Fit, job: FitJob) -> FitResult:
+        """Train a copy of `model`. State is kept in `job.folder`: called again after a kill it goes on
         from the last finished epoch and, on CPU, ends with bitwise the same weights. Each parameter learns
         at its `lr_factors`; where that is 0 it stays bitwise what it is. Raises Diverged where a loss or a gradient
         is not finite.
-        """  # fmt: skip
+        """
 
     @abstractmethod
     def align_energies(self, model: Model, frames: Sequence[Atoms], device: str) -> Model:
@@ -147,16 +165,15 @@ class Backend(ABC):
         raise CalculatorError(f"{self.name}: can't fine-tune a foundation model; take the backend of {name_or_file}.")
 
     def tune_natively(
-        self, model: Model, data: FitData, settings: Fit, tuning: Mapping[str, Any], *,  # noqa: ARG002 - as above
-        seed: int, folder: Path, log: Path, device: str, hooks: FitHooks,  # noqa: ARG002
+        self, model: Model, data: FitData, settings: Fit, tuning: Tuning, job: FitJob, log: Path,  # noqa: ARG002 - as above
     ) -> FitResult:  # fmt: skip
         """Fine-tune an adopted `model` by a program of its makers, after its energy zeros are fitted to `data.train`.
 
-        data.replay: structures that it labels itself and goes on learning. tuning: `Finetuned.tuning`.
-        State is kept in `folder`: called again after a kill it goes on from the best epoch; that is not exact.
-        log: file to which the program's own words are appended. Raises StageFailed, with its last words, if it fails.
+        data.replay: structures that it labels itself and goes on learning. State is kept in `job.folder`: called
+        again after a kill it goes on from the best epoch; that is not exact. log: file to which the program's own
+        words are appended. Raises StageFailed, with its last words, if it fails.
         """
-        raise CalculatorError(f"{self.name}: knows no method {tuning['method']}; take naive.")
+        raise CalculatorError(f"{self.name}: knows no method {tuning.method}; take naive.")
 
 
 def lr_factors(groups: Mapping[str, Sequence[str]], settings: Fit) -> dict[str, float]:

@@ -47,30 +47,40 @@ class Progress:
 _PLATEAU = 10  # validations without improvement before `plateau` halves the rate
 
 
-def save_checkpoint(
-    path: Path,
-    module: Mapping[str, torch.Tensor],
-    optimizer: Mapping[str, Any],
-    ema: Mapping[str, Any] | None,
-    best: Mapping[str, torch.Tensor],
-    state: Progress,
-) -> None:
-    """Write the whole state of a training, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".tmp")
-    data = {"module": module, "optimizer": optimizer, "ema": ema, "best": best, "state": asdict(state)}
-    torch.save(data, part)
-    os.replace(part, path)
+@dataclass(frozen=True)
+class Checkpoint:
+    """The whole state of a training between two epochs.
 
+    module, best: weights by name, those at work and the best by validation. optimizer, ema: as torch and torch_ema
+    keep theirs; None for a training without EMA.
+    """
 
-def load_checkpoint(path: Path, device: str) -> dict[str, Any] | None:
-    """Return what `save_checkpoint` wrote, None if nothing was. Raises ModelFileError if it is broken."""
-    if not path.exists():
-        return None
-    try:
-        found: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:  # noqa: BLE001 - torch raises whatever its unpickler meets
-        raise ModelFileError(
-            f"{path}: is corrupt ({type(error).__name__}); delete it, and this training starts anew."
-        ) from None
-    return found
+    module: Mapping[str, torch.Tensor]
+    optimizer: Mapping[str, Any]
+    ema: Mapping[str, Any] | None
+    best: Mapping[str, torch.Tensor]
+    state: Progress
+
+    def save(self, path: Path) -> None:
+        """Write it, whole or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(path.name + ".tmp")
+        data = {
+            "module": self.module, "optimizer": self.optimizer, "ema": self.ema, "best": self.best,
+            "state": asdict(self.state),
+        }  # fmt: skip
+        torch.save(data, part)
+        os.replace(part, path)
+
+    @classmethod
+    def load(cls, path: Path, device: str) -> Checkpoint | None:
+        """Return what `save` wrote, on `device`; None if nothing was. Raises ModelFileError if it is broken."""
+        if not path.exists():
+            return None
+        try:
+            found: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+            return cls(**{**found, "state": Progress(**found["state"])})
+        except Exception as error:  # noqa: BLE001 - torch raises whatever its unpickler meets
+            raise ModelFileError(
+                f"{path}: is corrupt ({type(error).__name__}); delete it, and this training starts anew."
+            ) from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,21 @@ class Opinion:
     mean: Prediction
     energy_spread_eV: float
     force_spread_eV_per_A: Array
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a spread is worth on labelled frames.
+
+    error_per_spread: RMS error of a force component over the RMS spread. rank_correlation: Spearman's, of atoms.
+    curve: for equally filled bins of atoms by spread, the RMS spread and the RMS error.
+    """
+
+    error_per_spread: float
+    rms_error_meV_per_A: float
+    rms_spread_meV_per_A: float
+    rank_correlation: float
+    curve: Sequence[Mapping[str, float]]
 
 
 class CommitteePotential:
@@ -89,11 +104,8 @@ def frame_spread(opinion: Opinion) -> float:
     return float(np.sqrt(np.mean(opinion.force_spread_eV_per_A**2)))
 
 
-def calibrate(opinions: Sequence[Opinion], frames: Sequence[Atoms], n_bins: int = 8) -> dict[str, Any]:
-    """Return what a spread is worth: the RMS error of a force component over the RMS spread, and the curve.
-
-    The curve has, for equally filled bins of atoms by spread, the RMS spread and the RMS error in meV/Angstrom.
-    """
+def calibrate(opinions: Sequence[Opinion], frames: Sequence[Atoms], n_bins: int = 8) -> Calibration:
+    """Return what the spread of `opinions` of labelled `frames` is worth; n_bins: of the curve, at most."""
     spread = np.concatenate([opinion.force_spread_eV_per_A for opinion in opinions])
     error = np.concatenate(
         [
@@ -103,15 +115,15 @@ def calibrate(opinions: Sequence[Opinion], frames: Sequence[Atoms], n_bins: int 
     )
     order = np.argsort(spread, kind="stable")
     bins = [rows for rows in np.array_split(order, min(n_bins, len(order))) if len(rows)]
-    return {
-        "error_per_spread": float(_rms(error) / max(_rms(spread), 1e-12)),
-        "rms_error_meV_per_A": _rms(error) * 1e3,
-        "rms_spread_meV_per_A": _rms(spread) * 1e3,
-        "rank_correlation": _rank_correlation(spread, error),
-        "curve": [
+    return Calibration(
+        error_per_spread=float(_rms(error) / max(_rms(spread), 1e-12)),
+        rms_error_meV_per_A=_rms(error) * 1e3,
+        rms_spread_meV_per_A=_rms(spread) * 1e3,
+        rank_correlation=_rank_correlation(spread, error),
+        curve=[
             {"spread_meV_per_A": _rms(spread[rows]) * 1e3, "error_meV_per_A": _rms(error[rows]) * 1e3} for rows in bins
         ],
-    }
+    )
 
 
 def _opinion(labels: Sequence[Prediction]) -> Opinion:

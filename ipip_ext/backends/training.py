@@ -12,76 +12,37 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
-from ase import Atoms
 from torch_ema import ExponentialMovingAverage
 
-from ipip_ext.backends.base import FitData, FitHooks, FitResult, Model
-from ipip_ext.backends.checkpoint import Progress, load_checkpoint, save_checkpoint
+from ipip_ext.backends.base import FitData, FitJob, FitResult, Model
+from ipip_ext.backends.checkpoint import Checkpoint, Progress
 from ipip_ext.backends.loss import Labels, Totals, huber_loss
-from ipip_ext.data import frames as fr
+from ipip_ext.backends.network import Network
+from ipip_ext.backends.samples import Sample, chunks, labels_of, largest, scaled
 from ipip_ext.errors import Diverged, StageFailed
 from ipip_ext.recipe.training import Fit
 from ipip_ext.run.seeds import derive
 
 
-class Network(Protocol):
-    """What a Trainer trains: a module that is its own to change, already on its device."""
-
-    module: torch.nn.Module
-    dtype: torch.dtype
-    device: str
-
-    def graph(self, frame: Atoms) -> Any:
-        """Return `frame` as the network takes it; made once, before the first epoch."""
-        ...
-
-    def evaluate(self, graphs: Sequence[Any], *, training: bool, stress: bool) -> Mapping[str, torch.Tensor]:
-        """Return energy (B,) eV, forces (N, 3) eV/Angstrom and, if asked, stress (B, 3, 3) eV/Angstrom^3.
-
-        training: so that they can be differentiated by the module's parameters.
-        """
-        ...
-
-    def finished(self, weights: Mapping[str, torch.Tensor]) -> Model:
-        """Return a model with these weights; the module has served."""
-        ...
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One frame ready to be trained on. weight: of the frame; energy: whether its energy counts."""
-
-    graph: Any
-    energy_eV: float
-    forces_eV_per_A: torch.Tensor
-    stress_eV_per_A3: torch.Tensor | None
-    weight: float
-    energy: bool
-    frame_id: str
-
-
 class Trainer:
-    """One training of one network, from `folder`'s checkpoint if there is one.
+    """One training of one network, from the checkpoint in `job.folder` if there is one.
 
     lr_factors: factor on the learning rate of each parameter, by name; 0 freezes it.
     """
 
     def __init__(
-        self, network: Network, data: FitData, settings: Fit, *, lr_factors: Mapping[str, float], seed: int,
-        folder: Path, hooks: FitHooks,
+        self, network: Network, data: FitData, settings: Fit, job: FitJob, *, lr_factors: Mapping[str, float]
     ) -> None:  # fmt: skip
-        self.settings, self.seed, self.hooks = settings, seed, hooks
+        self.settings, self.seed, self.hooks = settings, job.seed, job.hooks
         self.network, self.device = network, network.device
         self.module = network.module.train()
-        self.train = [_sample(frame, network) for frame in data.train]
-        self.valid = [_sample(frame, network) for frame in data.valid]
-        self.replay = [_sample(f, network, weight=data.replay_weight, energy=False) for f in data.replay]
+        self.train = [Sample.of(frame, network) for frame in data.train]
+        self.valid = [Sample.of(frame, network) for frame in data.valid]
+        self.replay = [Sample.of(f, network, weight=data.replay_weight, energy=False) for f in data.replay]
         self.n_replay = _replayed_per_batch(settings.batch_size, data)
         for name, parameter in self.module.named_parameters():
             parameter.requires_grad_(lr_factors[name] > 0)
@@ -91,7 +52,7 @@ class Trainer:
             _by_factor(self.module, lr_factors), lr=self.lr, weight_decay=settings.weight_decay, amsgrad=True
         )
         self.ema = ExponentialMovingAverage(self.parameters, settings.ema_decay) if settings.ema_decay else None
-        self.checkpoint = folder / "checkpoint.pt"
+        self.checkpoint = job.folder / "checkpoint.pt"
         self.state = Progress()
         self.start = self.best = self._weights()
         self.steps_per_epoch = math.ceil(len(self.train) / (settings.batch_size - self.n_replay))
@@ -138,7 +99,7 @@ class Trainer:
             # here, where the error holds no tensors any more
             if self.state.passes >= len(batch):
                 raise StageFailed(
-                    f"the device's memory is too small for a frame of {_largest(batch)} atoms ({why}). Take a smaller"
+                    f"the device's memory is too small for a frame of {largest(batch)} atoms ({why}). Take a smaller"
                     " student or another device; finished epochs are kept."
                 )
             self.state.passes *= 2
@@ -149,16 +110,16 @@ class Trainer:
 
     def _accumulate(self, batch: Sequence[Sample]) -> torch.Tensor:
         loss = torch.zeros((), device=self.device)
-        for part in _chunks(batch, math.ceil(len(batch) / self.state.passes)):
+        for part in chunks(batch, math.ceil(len(batch) / self.state.passes)):
             output, labels = self._evaluate(part, training=True)
-            settings = self.settings if len(part) == len(batch) else _scaled(self.settings, part, batch)
+            settings = self.settings if len(part) == len(batch) else scaled(self.settings, part, batch)
             part_loss = huber_loss(output, labels, settings)
             part_loss.backward()  # type: ignore[no-untyped-call]
             loss = loss + part_loss.detach()
         return loss
 
     def _evaluate(self, batch: Sequence[Sample], *, training: bool) -> tuple[Mapping[str, torch.Tensor], Labels]:
-        labels = _labels(batch, self.network.dtype, self.device, stress=self.settings.stress_weight > 0)
+        labels = labels_of(batch, self.network.dtype, self.device, stress=self.settings.stress_weight > 0)
         graphs = [sample.graph for sample in batch]
         return self.network.evaluate(graphs, training=training, stress=labels.stress is not None), labels
 
@@ -209,7 +170,7 @@ class Trainer:
     def _valid_metrics(self) -> dict[str, float]:
         self.module.requires_grad_(False)  # forces need the positions' gradient only
         totals = Totals()
-        for batch in _chunks(self.valid, math.ceil(self.settings.batch_size / self.state.passes)):
+        for batch in chunks(self.valid, math.ceil(self.settings.batch_size / self.state.passes)):
             output, labels = self._evaluate(batch, training=False)
             totals.add(output, labels, self.settings)
         for parameter in self.parameters:
@@ -224,20 +185,19 @@ class Trainer:
 
     def _save(self) -> None:
         ema = self.ema.state_dict() if self.ema is not None else None
-        save_checkpoint(
-            self.checkpoint, self.module.state_dict(), self.optimizer.state_dict(), ema, self.best, self.state
-        )
+        state = self.module.state_dict()
+        Checkpoint(state, self.optimizer.state_dict(), ema, self.best, self.state).save(self.checkpoint)
 
     def _resume(self) -> None:
-        found = load_checkpoint(self.checkpoint, self.device)
+        found = Checkpoint.load(self.checkpoint, self.device)
         if found is None:
             return
-        self.module.load_state_dict(found["module"])
-        self.optimizer.load_state_dict(found["optimizer"])
+        self.module.load_state_dict(found.module)
+        self.optimizer.load_state_dict(dict(found.optimizer))
         if self.ema is not None:
-            self.ema.load_state_dict(found["ema"])
-        self.best = {key: value.cpu() for key, value in found["best"].items()}
-        self.state = Progress(**found["state"])
+            self.ema.load_state_dict(found.ema)
+        self.best = {key: value.cpu() for key, value in found.best.items()}
+        self.state = found.state
 
     def _say_progress(self, first: int) -> None:
         done, total = self.state.epoch, self.epochs
@@ -269,63 +229,7 @@ def _by_factor(module: torch.nn.Module, lr_factors: Mapping[str, float]) -> list
     return [{"params": parameters, "factor": factor} for factor, parameters in found.items()]
 
 
-def _sample(frame: Atoms, network: Network, *, weight: float = 1.0, energy: bool = True) -> Sample:
-    labels = fr.labels_of(frame)
-    stress = labels.stress_eV_per_A3
-    return Sample(
-        graph=network.graph(frame),
-        energy_eV=labels.energy_eV,
-        forces_eV_per_A=torch.as_tensor(labels.forces_eV_per_A).to(network.dtype),
-        stress_eV_per_A3=None if stress is None else torch.as_tensor(stress).to(network.dtype),
-        weight=weight * float(frame.info.get(fr.WEIGHT, 1.0)),
-        energy=energy,
-        frame_id=str(frame.info.get(fr.ID, "?")),
-    )
-
-
-def _labels(batch: Sequence[Sample], dtype: torch.dtype, device: str, *, stress: bool) -> Labels:
-    sizes = torch.tensor([len(s.forces_eV_per_A) for s in batch], device=device)
-    weight = torch.tensor([s.weight for s in batch], dtype=dtype, device=device)
-    zero = torch.zeros(3, 3, dtype=dtype)
-    with_stress = torch.tensor([s.stress_eV_per_A3 is not None and s.energy for s in batch])
-    return Labels(
-        energy_eV=torch.tensor([s.energy_eV for s in batch], dtype=dtype, device=device),
-        forces_eV_per_A=torch.cat([s.forces_eV_per_A for s in batch]).to(device),
-        n_atoms=sizes.to(dtype),
-        atom_weight=torch.repeat_interleave(weight, sizes).unsqueeze(1),
-        energy_weight=weight * torch.tensor([s.energy for s in batch], dtype=dtype, device=device),
-        stress_weight=weight * with_stress.to(dtype).to(device),
-        stress=(
-            torch.stack([zero if s.stress_eV_per_A3 is None else s.stress_eV_per_A3 for s in batch]).to(device)
-            if stress and bool(with_stress.any())
-            else None
-        ),
-    )
-
-
 def _replayed_per_batch(batch_size: int, data: FitData) -> int:
     if not data.replay or data.replay_fraction <= 0:
         return 0
     return min(batch_size - 1, round(batch_size * data.replay_fraction))
-
-
-def _scaled(settings: Fit, part: Sequence[Sample], batch: Sequence[Sample]) -> Fit:
-    """Return settings with which the losses of a batch's parts, each of means, add up to the batch's own."""
-    shares = [own / max(1, of_all) for own, of_all in zip(_counts(part), _counts(batch), strict=True)]
-    names = ("force_weight", "energy_weight", "stress_weight")
-    return settings.model_copy(update={n: getattr(settings, n) * share for n, share in zip(names, shares, strict=True)})
-
-
-def _counts(samples: Sequence[Sample]) -> tuple[int, int, int]:
-    """Return how many atoms, energies and stresses the means of `huber_loss` are over."""
-    used = [s for s in samples if s.energy and s.weight > 0]
-    return sum(len(s.forces_eV_per_A) for s in samples), len(used), sum(s.stress_eV_per_A3 is not None for s in used)
-
-
-def _largest(samples: Sequence[Sample]) -> int:
-    return max(len(sample.forces_eV_per_A) for sample in samples)
-
-
-def _chunks(samples: Sequence[Sample], size: int) -> Iterator[Sequence[Sample]]:
-    for start in range(0, len(samples), size):
-        yield samples[start : start + size]

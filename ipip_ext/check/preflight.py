@@ -29,7 +29,7 @@ from ipip_ext.stages.evaluate import known
 from ipip_ext.stages.speed import supercell
 from ipip_ext.stages.train import adopt
 from ipip_ext.teachers import entries
-from ipip_ext.teachers.correction_fit import check as check_correction
+from ipip_ext.teachers.correction.fit import check as check_correction
 
 _PROBES = 12
 _FREE = 6

@@ -20,7 +20,7 @@ from ipip_ext.data import leakage, metrics
 from ipip_ext.errors import CalculatorError, Diverged, StageFailed
 from ipip_ext.recipe.training import Adapt
 from ipip_ext.run.stage import Context
-from ipip_ext.stages.fitting import FOLDER, clear, hooks_of
+from ipip_ext.stages.fitting import FOLDER, at_work, clear, job_of
 from ipip_ext.stages.inputs import Entry, Task
 from ipip_ext.stages.labelling import label_all, predict_all
 from ipip_ext.stages.train import adopt
@@ -67,7 +67,7 @@ def check_settings(teacher: str | Mapping[str, Any], settings: Adapt) -> None:
     if not (settings.freeze or settings.lr_factors):
         return
     if kind == "chgnet":
-        from ipip_ext.teachers.chgnet_tuning import GROUPS
+        from ipip_ext.teachers.chgnet.tuning import GROUPS
 
         names: Iterable[str] = GROUPS
     else:
@@ -97,22 +97,18 @@ def _valid_error(ctx: Context, teacher: Any, data: FitData) -> float:
 
 
 def _tune_chgnet(ctx: Context, settings: Adapt, teacher: Any, data: FitData) -> FitResult:
-    from ipip_ext.teachers import chgnet_tuning
+    from ipip_ext.teachers.chgnet import tuning
 
     potential = entries.make(teacher, device=ctx.device, root=ctx.home)
-    result = chgnet_tuning.tune(
-        potential, data, settings, seed=ctx.seed, folder=ctx.folder / FOLDER, hooks=hooks_of(ctx)  # type: ignore[arg-type]
-    )  # fmt: skip
-    chgnet_tuning.save(result.model, _file(ctx))
+    result = tuning.tune(potential, data, settings, at_work(job_of(ctx)))  # type: ignore[arg-type]
+    tuning.save(result.model, _file(ctx))
     return result
 
 
 def _tune_mace(ctx: Context, settings: Adapt, teacher: Mapping[str, str], data: FitData) -> FitResult:
     backend, start = adopt(teacher, ctx.home, fr.elements(data.train))
     start = backend.align_energies(start, data.train, ctx.device)
-    result = backend.fit(
-        start, data, settings, seed=ctx.seed, folder=ctx.folder / FOLDER, device=ctx.device, hooks=hooks_of(ctx)
-    )  # fmt: skip
+    result = backend.fit(start, data, settings, at_work(job_of(ctx)))
     native = backend.export(result.model, ctx.folder / FOLDER)
     os.replace(native, _file(ctx))
     return result

@@ -55,9 +55,9 @@ def check(opinions: Sequence[Opinion], frames: Sequence[Atoms], error_per_spread
     expected = error_per_spread * spread[:, None]
     return {
         "n_atoms": len(spread),
-        "error_per_expected": here["error_per_spread"] / max(error_per_spread, 1e-12),
-        "rank_correlation": here["rank_correlation"],
+        "error_per_expected": here.error_per_spread / max(error_per_spread, 1e-12),
+        "rank_correlation": here.rank_correlation,
         "within_1x": float(np.mean(error < expected)),
         "within_2x": float(np.mean(error < 2 * expected)),
-        "curve": here["curve"],
+        "curve": here.curve,
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -51,14 +52,14 @@ def committee(
     train_members(ctx, others, wanted.size)
     joint = CommitteePotential.load(members, backend, ctx.device)
     found = calibrate(joint.opinions(others.held), others.held)
-    (ctx.folder / "calibration.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
-    ctx.metric("committee_error_per_spread", found["error_per_spread"])
-    ctx.metric("committee_rank_correlation", found["rank_correlation"])
+    (ctx.folder / "calibration.json").write_text(json.dumps(asdict(found), indent=1), encoding="utf-8")
+    ctx.metric("committee_error_per_spread", found.error_per_spread)
+    ctx.metric("committee_rank_correlation", found.rank_correlation)
     return {
         "members": members,
         "backend": backend,
         "calibration": ctx.folder / "calibration.json",
-        "error_per_spread": found["error_per_spread"],
+        "error_per_spread": found.error_per_spread,
     }
 
 

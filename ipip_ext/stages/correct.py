@@ -21,8 +21,8 @@ from ipip_ext.run.stage import Context
 from ipip_ext.stages.inputs import Entry
 from ipip_ext.stages.labelling import predict_all
 from ipip_ext.teachers import entries
-from ipip_ext.teachers.correction import TeacherCorrection
-from ipip_ext.teachers.correction_fit import Trial, fit
+from ipip_ext.teachers.correction.fit import Trial, fit
+from ipip_ext.teachers.correction.fitted import TeacherCorrection
 
 _MOST_FRAMES = 500
 """Training frames to fit to, evenly taken: a few hundred coefficients need no more."""

@@ -19,7 +19,8 @@ from ipip_ext.run.stage import Context
 from ipip_ext.stages.inputs import Labellers, Labelling
 from ipip_ext.stages.labelling import label_all
 from ipip_ext.teachers import entries
-from ipip_ext.teachers.correction import CorrectedPotential, TeacherCorrection
+from ipip_ext.teachers.correction.fitted import TeacherCorrection
+from ipip_ext.teachers.correction.potential import CorrectedPotential
 
 
 def label(ctx: Context, *, wanted: Labelling, labellers: Labellers, frames: Path, old: Path) -> dict[str, Any]:

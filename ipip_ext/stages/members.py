@@ -22,7 +22,7 @@ from ase import Atoms
 from pydantic import BaseModel
 
 from ipip_ext.backends import registry
-from ipip_ext.backends.base import FitData, FitHooks, Model
+from ipip_ext.backends.base import FitData, FitHooks, FitJob, Model
 from ipip_ext.data import frames as fr
 from ipip_ext.recipe.training import Finetune
 from ipip_ext.run.seeds import derive
@@ -83,10 +83,8 @@ class Members(BaseModel):
         seed = derive(self.seed, "member", k)
         seen = _resample(self.labelled, seed) if self.bootstrap else self.labelled
         data = FitData(seen, self.held, self.replay, self.finetune.replay_fraction, self.finetune.replay_weight)
-        result, _ = fit_or_retry(
-            backend, self.start, data, self.finetune, seed=seed, folder=work, device=self.device, hooks=hooks,
-            where=f"{self.where}, member {k}",
-        )  # fmt: skip
+        job = FitJob(seed, work, self.device, hooks)
+        result, _ = fit_or_retry(backend, self.start, data, self.finetune, job, f"{self.where}, member {k}")
         backend.save(result.model, self.folder / str(k))
         shutil.rmtree(work, ignore_errors=True)
 

@@ -10,13 +10,13 @@ import numpy as np
 from ase import Atoms
 
 from ipip_ext.backends import registry
-from ipip_ext.backends.base import Backend, FitData, FitResult, Model
+from ipip_ext.backends.base import Backend, FitData, FitResult, Model, Tuning
 from ipip_ext.data import frames as fr
 from ipip_ext.data import leakage
 from ipip_ext.recipe.schema import Section
 from ipip_ext.recipe.training import Finetune, Fit, Pretrain
 from ipip_ext.run.stage import Context
-from ipip_ext.stages.fitting import clear, fit_once, fit_or_retry, hooks_of
+from ipip_ext.stages.fitting import at_work, clear, fit_once, fit_or_retry, job_of
 from ipip_ext.stages.inputs import Task
 
 
@@ -86,16 +86,13 @@ def tune_natively(
     on learning, of which `n_replay` are drawn; None for methods without.
     """
     labelled, drawn = fr.read_frames(task.train), [] if replay is None else fr.read_structures(replay)
-    if len(drawn) > (most := tuning.get("n_replay", 0)):
-        drawn = [drawn[i] for i in np.random.default_rng(ctx.seed).choice(len(drawn), most, replace=False)]
+    how = Tuning(**tuning)
+    if len(drawn) > how.n_replay:
+        drawn = [drawn[i] for i in np.random.default_rng(ctx.seed).choice(len(drawn), how.n_replay, replace=False)]
     leakage.refuse(ctx.name, [*labelled, *drawn], leakage.held_out(ctx.root))
     backend, start = adopt(foundation, ctx.home, fr.elements([*labelled, *drawn]))
     data, log = FitData(labelled, fr.read_frames(task.valid), drawn), ctx.folder / "run_train.log"
-    hooks = hooks_of(ctx)
-    result = backend.tune_natively(
-        start, data, settings, tuning, seed=ctx.seed, folder=ctx.folder / "fit", log=log, device=ctx.device,
-        hooks=hooks,
-    )  # fmt: skip
+    result = backend.tune_natively(start, data, settings, how, at_work(job_of(ctx)), log)
     return _kept(ctx, backend, result, data) | {"backend": backend.name, "log": log}
 
 
@@ -119,12 +116,8 @@ def _fit(
 ) -> dict[str, Any]:  # fmt: skip
     """Train; with `retries` once more if that diverges. Raises Diverged if it does so for good."""
     leakage.refuse(ctx.name, [*data.train, *data.replay], leakage.held_out(ctx.root))
-    hooks = hooks_of(ctx)
     train = fit_or_retry if retries else fit_once
-    result, retry = train(
-        backend, start, data, settings, seed=ctx.seed, folder=ctx.folder, device=ctx.device, hooks=hooks,
-        where=ctx.name,
-    )  # fmt: skip
+    result, retry = train(backend, start, data, settings, job_of(ctx), ctx.name)
     return {**_kept(ctx, backend, result, data), "retry": retry}
 
 

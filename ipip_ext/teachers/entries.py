@@ -16,21 +16,18 @@ Optional packages are imported only when their kind is asked for.
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import importlib.util
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ase import Atoms
-
 from ipip_ext.backends import registry
-from ipip_ext.errors import CalculatorError, IpipError, did_you_mean
-from ipip_ext.potentials.base import FrameFailed, Potential, Prediction
-from ipip_ext.teachers import interpreter
+from ipip_ext.errors import CalculatorError, did_you_mean
+from ipip_ext.potentials.base import Potential
+from ipip_ext.teachers import factories
+from ipip_ext.teachers.ase_potential import AsePotential
+from ipip_ext.teachers.interpreter import potential as remote
 
 _DEFAULTS = {"chgnet": "0.3.0", "xtb": "GFN1-xTB", "mace": "", "lammps": "", "python": ""}
 """Kinds, and what each means by its name alone; "" where a name alone says too little."""
@@ -163,10 +160,9 @@ def check(entry: str | Mapping[str, Any], root: Path | None = None) -> list[str]
 
         lammps.check(parsed.target, root=root, **parsed.kwargs)
     if parsed.interpreter is not None:
-        interpreter.check(_program(parsed.interpreter, root), parsed.target, root)
+        remote.check(_program(parsed.interpreter, root), parsed.target, root)
     elif parsed.kind == "python":
-        with _importable(root):
-            _factory(parsed.target, root)
+        factories.check(parsed.target, root)
     if parsed.target == "GFN2-xTB":
         return ["GFN2-xTB of periodic frames needs a recent tblite (0.8 does it); GFN1-xTB works with all."]
     return []
@@ -180,12 +176,12 @@ def make(entry: str | Mapping[str, Any], *, device: str, root: Path | None = Non
     parsed, name = parse(entry), describe(entry)
     if parsed.interpreter is not None:  # its processes import the factory, and complain as `check` would
         program = _program(parsed.interpreter, root)
-        return interpreter.RemotePotential(
+        return remote.RemotePotential(
             program, parsed.target, parsed.kwargs, name, workers=parsed.workers, root=root
         )  # fmt: skip
     check(entry, root)
     if parsed.kind == "chgnet":
-        from ipip_ext.teachers.chgnet import ChgnetPotential
+        from ipip_ext.teachers.chgnet.potential import ChgnetPotential
 
         return ChgnetPotential.load(_chgnet_source(parsed.target, root), device, name)
     if parsed.kind == "xtb":
@@ -199,53 +195,7 @@ def make(entry: str | Mapping[str, Any], *, device: str, root: Path | None = Non
         from ipip_ext.teachers.lammps import LammpsPotential
 
         return LammpsPotential(parsed.target, name=name, root=root, **parsed.kwargs)
-    return _from_factory(parsed, name, root)
-
-
-class AsePotential:
-    """Any ASE calculator, one frame after the other."""
-
-    batched = False
-
-    def __init__(self, calculator: Any, name: str, n_parameters: int | None = None) -> None:
-        self._calculator = calculator
-        self.name = name
-        self.n_parameters = n_parameters
-
-    def compute(self, frames: Sequence[Atoms], *, stress: bool = False) -> list[Prediction]:
-        """Return one `Prediction` a frame. Raises FrameFailed with the calculator's own words."""
-        return [self._one(index, atoms, stress) for index, atoms in enumerate(frames)]
-
-    def compute_separately(self, frames: Sequence[Atoms]) -> list[Prediction | FrameFailed]:
-        """Return a `Prediction` a frame, or why there is none."""
-        answers: list[Prediction | FrameFailed] = []
-        for index, atoms in enumerate(frames):
-            try:
-                answers += self.compute([atoms])
-            except FrameFailed as error:
-                answers.append(FrameFailed(index, error.message))
-        return answers
-
-    def calculator(self) -> Any:
-        """Return the ASE calculator itself."""
-        return self._calculator
-
-    def _one(self, index: int, atoms: Atoms, stress: bool) -> Prediction:
-        if stress and not atoms.pbc.all():
-            raise FrameFailed(index, "stress needs pbc in all three directions")
-        copy = atoms.copy()
-        if hasattr(self._calculator, "reset"):
-            # neighbour lists and wave functions of the frame before would move the last digits,
-            # and a resumed run would no longer be the run that was killed
-            self._calculator.reset()
-        copy.calc = self._calculator
-        try:
-            energy = float(copy.get_potential_energy())
-            forces = copy.get_forces(apply_constraint=False)
-            tensor = copy.get_stress(voigt=False, apply_constraint=False) if stress else None
-        except Exception as error:
-            raise FrameFailed(index, f"{self.name}: {type(error).__name__}: {error}") from error
-        return Prediction(energy, forces.astype(float), tensor)
+    return factories.build(parsed.target, parsed.kwargs, name, root)
 
 
 def _require_package(kind: str) -> None:
@@ -283,58 +233,3 @@ def _program(interpreter: str, root: Path | None) -> Path:
     if "/" not in interpreter:
         return Path(interpreter)
     return (root or Path()) / Path(interpreter).expanduser()
-
-
-def _from_factory(parsed: Entry, name: str, root: Path | None) -> Potential:
-    with _importable(root):
-        try:
-            made = _factory(parsed.target, root)(**parsed.kwargs)
-        except IpipError:
-            raise
-        except Exception as error:
-            raise CalculatorError(
-                f"python: {parsed.target}({_shown(parsed.kwargs)}) failed: {type(error).__name__}: {error}"
-            ) from error
-    if isinstance(made, Potential):
-        return made
-    if not hasattr(made, "get_potential_energy"):
-        raise CalculatorError(
-            f"python: {parsed.target} returned {type(made).__name__}; it must return an ASE calculator."
-        )
-    return AsePotential(made, name)
-
-
-def _factory(target: str, root: Path | None) -> Any:
-    module_name, _, attribute = target.partition(":")
-    if not module_name or not attribute:
-        raise CalculatorError(f"python: {target}: must read module:factory, such as ase.calculators.emt:EMT.")
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        where = f"{root} or among the installed packages" if root else "the installed packages"
-        raise CalculatorError(f"python: {target}: no module named {error.name} in {where}.") from None
-    except Exception as error:
-        raise CalculatorError(
-            f"python: {target}: importing {module_name} failed: {type(error).__name__}: {error}"
-        ) from error
-    if not callable(getattr(module, attribute, None)):
-        known = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
-        raise CalculatorError(f"python: {module_name} has no factory {attribute}.{did_you_mean(attribute, known)}")
-    return getattr(module, attribute)
-
-
-def _shown(kwargs: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key}={value!r}" for key, value in kwargs.items())
-
-
-@contextlib.contextmanager
-def _importable(root: Path | None) -> Iterator[None]:
-    """Let modules beside the recipe be imported, as a script's neighbours are."""
-    folder = str((root or Path()).resolve())
-    sys.path.insert(0, folder)
-    importlib.invalidate_caches()
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ValueError):
-            sys.path.remove(folder)

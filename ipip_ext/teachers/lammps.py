@@ -23,7 +23,7 @@ from ase.data import atomic_numbers
 
 from ipip_ext.errors import CalculatorError
 from ipip_ext.potentials.base import FrameFailed
-from ipip_ext.teachers.interpreter import RemotePotential
+from ipip_ext.teachers.interpreter.potential import RemotePotential
 
 _APART_A = 5.0
 """Distance of the atoms that a force field is tried on."""

@@ -19,7 +19,7 @@ from typing import Any
 from ipip_ext.errors import CalculatorError, ModelFileError, RecipeError
 from ipip_ext.recipe.recipe import Recipe
 from ipip_ext.run.provenance import sha256
-from ipip_ext.teachers import entries as calculators
+from ipip_ext.teachers import entries
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,13 @@ def require_entry(entry: str | Mapping[str, Any], *, trusted: bool) -> list[Find
 
 def findings(recipe: Recipe) -> list[Finding]:
     """Return all that can run code or send data away when this recipe is run."""
-    entries: dict[str, Any] = {"teacher": recipe.teacher}
+    named: dict[str, str | Mapping[str, Any]] = {"teacher": recipe.teacher}
     if recipe.label.reference is not None:
-        entries["label.reference.calculator"] = recipe.label.reference.calculator
+        named["label.reference.calculator"] = recipe.label.reference.calculator
     for index, baseline in enumerate(recipe.baselines):
         if (entry := getattr(baseline, "calculator", None)) is not None:
-            entries[f"baselines.{index}.calculator"] = entry
-    found = [finding for where, entry in entries.items() for finding in _of_entry(where, entry, recipe.folder)]
+            named[f"baselines.{index}.calculator"] = entry
+    found = [finding for where, entry in named.items() for finding in _of_entry(where, entry, recipe.folder)]
     uri = recipe.tracking.uri
     if recipe.tracking.enabled and not _is_local(uri):
         found.append(Finding("tracking.uri", f"writes to {uri}"))
@@ -79,7 +79,7 @@ def findings(recipe: Recipe) -> list[Finding]:
 
 def _of_entry(where: str, entry: str | Mapping[str, Any], root: Path) -> Iterator[Finding]:
     try:
-        parsed = calculators.parse(entry)
+        parsed = entries.parse(entry)
     except CalculatorError:  # can't be made either, as preflight will say
         return
     file = root / parsed.target

@@ -11,7 +11,7 @@ from ase.md.verlet import VelocityVerlet
 from test_mace import TINY
 
 from ipip_ext import md
-from ipip_ext.backends.base import FitData, FitHooks
+from ipip_ext.backends.base import FitData, FitJob
 from ipip_ext.backends.mace import verlet
 from ipip_ext.backends.mace._mace import get_neighborhood
 from ipip_ext.backends.mace.backend import MaceBackend
@@ -43,9 +43,7 @@ def potential(tmp_path_factory):
     model = backend.build(TINY, E0S_EV, frames, seed=1)
     settings = Fit(epochs=40, batch_size=4, lr=0.02, warmup_steps=2)
     folder, data = tmp_path_factory.mktemp("fit"), FitData(frames[:8], frames[8:])
-    made = backend.potential(
-        backend.fit(model, data, settings, seed=1, folder=folder, device="cpu", hooks=FitHooks()).model, "cpu"
-    )
+    made = backend.potential(backend.fit(model, data, settings, FitJob(1, folder, "cpu")).model, "cpu")
     made.max_atoms = 30
     return made
 

@@ -9,7 +9,7 @@ import pytest
 from ase import Atoms, units
 from ase.md.verlet import VelocityVerlet
 
-from ipip_ext.backends.base import FitData, FitHooks
+from ipip_ext.backends.base import FitData, FitJob
 from ipip_ext.backends.mace.backend import MaceBackend
 from ipip_ext.backends.testing import E0S_EV, alloy
 from ipip_ext.md.integrators import initial_momenta, new_generator
@@ -93,9 +93,7 @@ def test_a_student_that_has_learned_conserves_energy_the_better_the_finer_the_st
     small = MaceConfig(hidden_irreps="8x0e+8x1o", max_ell=2, r_max_A=4.5, radial_MLP=(16,), MLP_irreps="8x0e")
     fresh = weighty(small)
     settings = Fit(epochs=25, batch_size=4, lr=0.02)
-    result = BACKEND.fit(
-        fresh, FitData(frames[:20], frames[20:]), settings, seed=1, folder=tmp_path, device="cpu", hooks=FitHooks()
-    )
+    result = BACKEND.fit(fresh, FitData(frames[:20], frames[20:]), settings, FitJob(1, tmp_path, "cpu"))
     errors = [
         np.mean([np.abs(p.forces_eV_per_A - f.arrays["REF_forces"]).mean() for p, f in
                  zip(compute(model, *frames[20:]), frames[20:], strict=True)])

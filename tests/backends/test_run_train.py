@@ -13,9 +13,9 @@ from alloy import cell, label, write_alloy, write_recipe
 from click.testing import CliRunner
 from foundation import write_foundation
 
-from ipip_ext.backends.base import FitData, FitHooks
+from ipip_ext.backends.base import FitData, FitHooks, FitJob, Tuning
 from ipip_ext.backends.mace.backend import MaceBackend
-from ipip_ext.backends.mace.run_train import RunTrain
+from ipip_ext.backends.mace.run_train.process import RunTrain
 from ipip_ext.backends.testing import Interrupted, alloy
 from ipip_ext.check import preflight
 from ipip_ext.cli.main import main
@@ -31,7 +31,7 @@ HEADS = {"kind": "finetuned", "name": "heads", "mace": "foundation.model", "meth
     "fit": FIT
 }
 SCRATCH = {"kind": "scratch", "fit": {"epochs": 1}}
-FROZEN = {"method": "freeze", "freeze_to": "interactions"}
+FROZEN = Tuning("freeze", freeze_to="interactions")
 
 
 @pytest.fixture(scope="module")
@@ -103,18 +103,16 @@ def foundation(tmp_path_factory) -> str:
 
 def training(foundation: str, folder: Path, device: str = "cpu") -> RunTrain:
     model, frames = MaceBackend().adopt(foundation, ["Al"]), [alloy(i) for i in range(4)]
-    return RunTrain(
-        model, model.spec.e0s_eV, FitData(frames[:3], frames[3:]), Fit(), FROZEN, seed=1, folder=folder,
-        log=folder / "log", device=device, hooks=FitHooks(),
-    )  # fmt: skip
+    data, job = FitData(frames[:3], frames[3:]), FitJob(1, folder, device)
+    return RunTrain(model, model.spec.e0s_eV, data, Fit(), FROZEN, job, folder / "log")
 
 
 def tune(foundation: str, folder: Path, hooks: FitHooks, **fit: object):
     backend, frames = MaceBackend(), [alloy(i) for i in range(8)]
     settings = Fit.model_validate({"batch_size": 3, "ema_decay": None} | fit)
+    model, data = backend.adopt(foundation, ["Al", "Cu"]), FitData(frames[:6], frames[6:])
     return backend.tune_natively(
-        backend.adopt(foundation, ["Al", "Cu"]), FitData(frames[:6], frames[6:]), settings, FROZEN, seed=1,
-        folder=folder / "fit", log=folder / "log", device="cpu", hooks=hooks,
+        model, data, settings, FROZEN, FitJob(1, folder / "fit", "cpu", hooks), folder / "log"
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ SCRIPT = """
 import hashlib, json, sys
 from pathlib import Path
 import torch
-from ipip_ext.backends.base import FitData, FitHooks
+from ipip_ext.backends.base import FitData, FitJob
 from ipip_ext.backends.mace.backend import MaceBackend
 from ipip_ext.recipe.students import MaceConfig
 from ipip_ext.backends.testing import E0S_EV, alloy
@@ -24,8 +24,7 @@ for turn, threads in enumerate((1, 1, 2, 2)):
     torch.set_num_threads(threads)
     folder = Path(sys.argv[1]) / str(turn)
     model = backend.build(MaceConfig(), E0S_EV, frames, seed=1)
-    result = backend.fit(model, FitData(frames[:6], frames[6:]), Fit(epochs=2, batch_size=3), seed=1, folder=folder,
-                         device="cpu", hooks=FitHooks())
+    result = backend.fit(model, FitData(frames[:6], frames[6:]), Fit(epochs=2, batch_size=3), FitJob(1, folder, "cpu"))
     backend.save(result.model, folder)
     weights = hashlib.sha256((folder / "student.safetensors").read_bytes()).hexdigest()
     found.append((torch.get_num_threads(), weights))

@@ -17,7 +17,8 @@ from ipip_ext.md import engine
 from ipip_ext.potentials.base import Prediction
 from ipip_ext.potentials.compute import require_stress
 from ipip_ext.recipe.walk import Guard
-from ipip_ext.teachers.correction import CorrectedPotential, TeacherCorrection
+from ipip_ext.teachers.correction.fitted import TeacherCorrection
+from ipip_ext.teachers.correction.potential import CorrectedPotential
 from ipip_ext.teachers.entries import AsePotential
 
 

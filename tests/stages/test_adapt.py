@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from foundation import write_foundation
 
 from ipip_ext import runner
-from ipip_ext.backends.base import FitData, FitHooks
+from ipip_ext.backends.base import FitData, FitHooks, FitJob
 from ipip_ext.backends.mace.backend import MaceBackend
 from ipip_ext.backends.testing import Interrupted, alloy
 from ipip_ext.cli.main import main
@@ -26,7 +26,8 @@ from ipip_ext.run.events import EventBus, read_events
 from ipip_ext.run.workspace import Workspace
 from ipip_ext.stages.adapt import adapt
 from ipip_ext.stages.inputs import Task
-from ipip_ext.teachers import chgnet_tuning, entries
+from ipip_ext.teachers import entries
+from ipip_ext.teachers.chgnet import tuning
 
 SETTINGS = Adapt(epochs=3, batch_size=2, warmup_steps=2)
 
@@ -43,7 +44,7 @@ def data() -> FitData:
 
 
 def tuned(chgnet, data, folder, settings=SETTINGS, hooks=FitHooks()):  # noqa: B008 - frozen
-    return chgnet_tuning.tune(chgnet, data, settings, seed=1, folder=folder, hooks=hooks)
+    return tuning.tune(chgnet, data, settings, FitJob(1, folder, "cpu", hooks))
 
 
 def test_chgnet_learns_its_file_says_the_same_and_the_given_one_is_left_alone(chgnet, data, tmp_path):
@@ -53,7 +54,7 @@ def test_chgnet_learns_its_file_says_the_same_and_the_given_one_is_left_alone(ch
     assert all(np.array_equal(a.forces_eV_per_A, b.forces_eV_per_A) for a, b in zip(before, now, strict=True))
     assert result.valid["force_mae_meV_per_A"] < errors(data.valid, before)["force_mae_meV_per_A"]
 
-    chgnet_tuning.save(result.model, tmp_path / "adapted.model")
+    tuning.save(result.model, tmp_path / "adapted.model")
     loaded = entries.make({"chgnet": "adapted.model"}, device="cpu", root=tmp_path)
     assert loaded.name == "chgnet:adapted"
     found = errors(data.valid, loaded.compute(data.valid))
@@ -86,7 +87,7 @@ def test_chgnet_resumes_bitwise(chgnet, data, tmp_path):
 
 
 def test_its_groups_hold_each_parameter_once_and_frozen_ones_stay(chgnet, data, tmp_path):
-    held = chgnet_tuning.groups(chgnet.model)
+    held = tuning.groups(chgnet.model)
     apart = [name for group in ("readouts", "interactions", "embedding") for name in held[group]]
     assert sorted(apart) == sorted(held["all"])
     assert min(len(names) for names in held.values()) > 0
@@ -99,7 +100,7 @@ def test_its_groups_hold_each_parameter_once_and_frozen_ones_stay(chgnet, data, 
 
 
 def test_the_network_says_what_the_potential_says_stress_too(chgnet, data):
-    network = chgnet_tuning.ChgnetNetwork(chgnet, stress=True)
+    network = tuning.ChgnetNetwork(chgnet, stress=True)
     network.module.eval()
     output = network.evaluate([network.graph(frame) for frame in data.train], training=False, stress=True)
     for index, said in enumerate(chgnet.compute(data.train, stress=True)):

@@ -62,9 +62,9 @@ def test_calibration_finds_what_a_spread_is_worth():
         opinions.append(Opinion(mean, 0.0, spread))
         frames.append(frame)
     found = calibrate(opinions, frames)
-    assert found["error_per_spread"] == pytest.approx(2.0, rel=0.1)
-    assert found["rank_correlation"] > 0.5
-    curve = found["curve"]
+    assert found.error_per_spread == pytest.approx(2.0, rel=0.1)
+    assert found.rank_correlation > 0.5
+    curve = found.curve
     assert [point["spread_meV_per_A"] for point in curve] == sorted(point["spread_meV_per_A"] for point in curve)
     assert all(point["error_meV_per_A"] / point["spread_meV_per_A"] == pytest.approx(2.0, rel=0.4) for point in curve)
 

@@ -13,7 +13,7 @@ from alloy import write_alloy, write_recipe
 from click.testing import CliRunner
 from foundation import write_foundation
 
-from ipip_ext.backends.base import FitData, FitHooks
+from ipip_ext.backends.base import FitData, FitHooks, FitJob
 from ipip_ext.backends.mace._mace import modules
 from ipip_ext.backends.mace.backend import MaceBackend
 from ipip_ext.backends.testing import Interrupted, alloy
@@ -60,7 +60,7 @@ def test_aligned_and_trained_it_resumes_bitwise(foundation, tmp_path):
 
     def fit(folder: Path, hooks: FitHooks):
         settings, data = Fit(epochs=3, batch_size=3, lr=0.01), FitData(frames[:6], frames[6:])
-        return backend.fit(aligned, data, settings, seed=1, folder=folder, device="cpu", hooks=hooks).model
+        return backend.fit(aligned, data, settings, FitJob(1, folder, "cpu", hooks)).model
 
     def stop(name: str, _value: float, epoch: int) -> None:
         if (name, epoch) == ("train_loss", 1):

@@ -19,7 +19,7 @@ from ipip_ext.potentials.compute import compute_each
 from ipip_ext.run.fingerprint import content
 from ipip_ext.teachers import entries
 from ipip_ext.teachers.entries import check, identity, make
-from ipip_ext.teachers.interpreter import RemotePotential
+from ipip_ext.teachers.interpreter.potential import RemotePotential
 
 HERE = {"interpreter": sys.executable}
 FACTORIES = '''

@@ -170,7 +170,7 @@ import ipip_ext, torch
 pickled = []
 for module in pkgutil.walk_packages(ipip_ext.__path__, "ipip_ext."):
     needs_more = module.name == "ipip_ext.md.torchsim" and importlib.util.find_spec("torch_sim") is None
-    if not needs_more and module.name not in ("ipip_ext.interpreter_worker", "ipip_ext.backends.testing"):
+    if not needs_more and not module.name.startswith(("ipip_ext.backends.testing", "ipip_ext.backends.conformance")):
         importlib.import_module(module.name)
 from ipip_ext.backends import registry
 registry.backend("mace")

@@ -16,12 +16,12 @@ from ase.calculators.calculator import Calculator
 from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
-from ipip_ext.backends.base import Backend, FitData, FitHooks, FitResult
+from ipip_ext.backends.base import Backend, FitData, FitJob, FitResult, Tuning
 from ipip_ext.backends.mace import files, foundation
 from ipip_ext.backends.mace.model import Student, adopt, build, measure, shift_e0s
 from ipip_ext.backends.mace.network import MaceNetwork
 from ipip_ext.backends.mace.predict import MacePotential
-from ipip_ext.backends.mace.run_train import RunTrain
+from ipip_ext.backends.mace.run_train.process import RunTrain
 from ipip_ext.backends.training import Trainer
 from ipip_ext.data import frames as fr
 from ipip_ext.data import metrics
@@ -42,12 +42,9 @@ class MaceBackend(Backend):
         assert isinstance(config, MaceConfig)
         return build(measure(config, e0s_eV, frames), seed)
 
-    def fit(
-        self, model: Student, data: FitData, settings: Fit, *, seed: int, folder: Path, device: str, hooks: FitHooks
-    ) -> FitResult:  # fmt: skip
+    def fit(self, model: Student, data: FitData, settings: Fit, job: FitJob) -> FitResult:
         factors = self.lr_factors(model, settings)
-        network = MaceNetwork(model, device)
-        return Trainer(network, data, settings, lr_factors=factors, seed=seed, folder=folder, hooks=hooks).run()
+        return Trainer(MaceNetwork(model, job.device), data, settings, job, lr_factors=factors).run()
 
     def align_energies(self, model: Student, frames: Sequence[Atoms], device: str) -> Student:
         symbols = [chemical_symbols[z] for z in model.spec.atomic_numbers]
@@ -108,23 +105,20 @@ class MaceBackend(Backend):
         return MacePotential(foundation.load(name_or_file, device), f"mace:{Path(name_or_file).name}", device)
 
     def tune_natively(
-        self, model: Student, data: FitData, settings: Fit, tuning: Mapping[str, Any], *, seed: int, folder: Path,
-        log: Path, device: str, hooks: FitHooks,
+        self, model: Student, data: FitData, settings: Fit, tuning: Tuning, job: FitJob, log: Path
     ) -> FitResult:  # fmt: skip
-        aligned = self.align_energies(model, data.train, device)
-        said = self.potential(model, device).compute(data.replay)
+        aligned = self.align_energies(model, data.train, job.device)
+        said = self.potential(model, job.device).compute(data.replay)
         replay = [fr.labelled(frame, p, "foundation") for frame, p in zip(data.replay, said, strict=True)]
-        module, state, steps = RunTrain(
-            model if replay else aligned, aligned.spec.e0s_eV, replace(data, replay=replay), settings, tuning,
-            seed=seed, folder=folder, log=log, device=device, hooks=hooks,
-        ).run()  # fmt: skip
-        tuned = adopt(module, "what MACE's run_train has made")
+        start, data = model if replay else aligned, replace(data, replay=replay)
+        trained = RunTrain(start, aligned.spec.e0s_eV, data, settings, tuning, job, log).run()
+        tuned = adopt(trained.module, "what MACE's run_train has made")
         _require_equal(
-            MacePotential(module, "it", "cpu"), self.potential(tuned, "cpu"), sorted(fr.elements(data.train))
+            MacePotential(trained.module, "it", "cpu"), self.potential(tuned, "cpu"), sorted(fr.elements(data.train))
         )
-        valid = metrics.errors(data.valid, self.potential(tuned, device).compute(data.valid))
+        valid = metrics.errors(data.valid, self.potential(tuned, job.device).compute(data.valid))
         kept = {key: valid[key] for key in ("force_mae_meV_per_A", "energy_mae_meV_per_atom")}
-        return FitResult(tuned, state.best_epoch, state.epoch, steps, kept)
+        return FitResult(tuned, trained.state.best_epoch, trained.state.epoch, trained.steps, kept)
 
     def adopt(self, name_or_file: str, elements: Iterable[str]) -> Student:
         module = foundation.load(name_or_file, "cpu")

@@ -1,9 +1,9 @@
 """Fine-tuning by MACE's own `run_train` in a process of its own: frozen blocks, LoRA, multi-head replay.
 
-Options are those of mace-torch 0.3.16. Four of its habits are dealt with here: it goes on after its own early stop, so
-its process is ended and a second one writes the best epoch down; it removes a checkpoint before it writes the next, so
-it is told to keep them and all but two are removed here; it takes a checkpoint with NaN for the best; and it passes
-over one that a kill has cut short, but would end with it.
+Four habits of mace-torch 0.3.16 are dealt with here: it goes on after its own early stop, so its process is ended and a
+second one writes the best epoch down; it removes a checkpoint before it writes the next, so it is told to keep them
+and all but two are removed here; it takes a checkpoint with NaN for the best; and it passes over one that a kill has
+cut short, but would end with it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,24 +25,31 @@ import numpy as np
 import torch
 from ase import Atoms
 
-from ipip_ext.backends.base import FitData, FitHooks
+from ipip_ext.backends.base import FitData, FitJob, Tuning
 from ipip_ext.backends.checkpoint import Progress
 from ipip_ext.backends.mace._mace import select_head
 from ipip_ext.backends.mace.files import load_native
 from ipip_ext.backends.mace.model import Student
+from ipip_ext.backends.mace.run_train.options import NAME, Options
 from ipip_ext.data import frames as fr
 from ipip_ext.errors import Diverged, StageFailed
 from ipip_ext.recipe.training import Fit
 from ipip_ext.units import MEV_PER_EV
 
-_NAME, _HEAD = "run_train", "Default"
-_FREEZE = {"embedding": 1, "interactions": 5, "products": 6}
-"""What `--freeze` calls the block up to which weights stay."""
-
+_HEAD = "Default"
 _POLL_S = 0.2
 _SPEAK_S = 1.0
 _WORDS = 3
 """Lines of the log that an error repeats."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came of it: the best model, with the task's head alone; how it went; optimiser steps of all attempts."""
+
+    module: torch.nn.Module
+    state: Progress
+    steps: int
 
 
 class RunTrain:
@@ -52,29 +60,31 @@ class RunTrain:
     """
 
     def __init__(
-        self, student: Student, e0s_eV: Sequence[float], data: FitData, settings: Fit, tuning: Mapping[str, Any], *,
-        seed: int, folder: Path, log: Path, device: str, hooks: FitHooks,
+        self, student: Student, e0s_eV: Sequence[float], data: FitData, settings: Fit, tuning: Tuning, job: FitJob,
+        log: Path,
     ) -> None:  # fmt: skip
-        self.student, self.e0s_eV, self.settings, self.tuning = student, e0s_eV, settings, tuning
-        self.seed, self.folder, self.log, self.device, self.hooks = seed, folder.resolve(), log, device, hooks
-        self.results = self.folder / f"results/{_NAME}_run-{seed}_train.txt"
-        self.batch_size = min(settings.batch_size, len(data.train))  # it drops a smaller one, and so might all
-        self.epochs = settings.most_epochs(len(data.train) // self.batch_size)
+        self.student, self.settings, self.hooks = student, settings, job.hooks
+        self.folder, self.log, self.device = job.folder.resolve(), log, job.device
+        self.results = self.folder / f"results/{NAME}_run-{job.seed}_train.txt"
+        batch_size = min(settings.batch_size, len(data.train))  # it drops a smaller one, and so might all
+        self.epochs = settings.most_epochs(len(data.train) // batch_size)
+        self.options = Options(student.spec, e0s_eV, settings, tuning, job, batch_size, self.epochs)
         self.state, self.losses = Progress(), list[float]()
         self.read = self.results.stat().st_size if self.results.exists() else 0
         self.started, self.first = time.monotonic(), -1
         self.said = "starting MACE's run_train"
         self._write_inputs(data)
 
-    def run(self) -> tuple[torch.nn.Module, Progress, int]:
-        """Train to the last epoch or until patience runs out; return the best model, how it went and all steps."""
+    def run(self) -> Trained:
+        """Train to the last epoch or until patience runs out; return the best model."""
         if not self._train(self.epochs):
             self.state.stopped = False
             self._train(_epoch(self._checkpoints()[-1]))  # nothing is left to train: it writes that epoch's model
-        module = load_native(self.folder / f"{_NAME}.model", "cpu")
+        module = load_native(self.folder / f"{NAME}.model", "cpu")
         self.state.best_epoch = _epoch(self._checkpoints()[-1])
         steps = sum('"opt"' in line for line in self.results.read_text(encoding="utf-8").splitlines())
-        return (select_head(module, _HEAD) if len(module.heads) > 1 else module), self.state, steps  # type: ignore[arg-type]
+        several = len(module.heads) > 1  # type: ignore[arg-type]
+        return Trained(select_head(module, _HEAD) if several else module, self.state, steps)
 
     def _write_inputs(self, data: FitData) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -89,10 +99,10 @@ class RunTrain:
         for path in self._checkpoints():
             if not zipfile.is_zipfile(path):  # cut short by a kill
                 path.unlink()
-        command = [sys.executable, "-m", "ipip_ext.backends.mace.run_train_worker", str(os.getpid())]
+        command = [sys.executable, "-m", "ipip_ext.backends.mace.run_train.worker", str(os.getpid())]
         with self.log.open("ab") as log:
             process = subprocess.Popen(  # noqa: S603 - our own module
-                [*command, *self._arguments(epochs)], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                [*command, *self.options.arguments(epochs)], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 env=_environment(self.device), start_new_session=True,  # an interrupt is ours to pass on
             )  # fmt: skip
         try:
@@ -176,44 +186,6 @@ class RunTrain:
         """Keep the last two: the latest is the best epoch so far, and may be half written."""
         for path in self._checkpoints()[:-2]:
             path.unlink()
-
-    def _arguments(self, epochs: int) -> list[str]:
-        fit = self.settings
-        zeros = dict(zip(self.student.spec.atomic_numbers, map(float, self.e0s_eV), strict=True))
-        given: dict[str, Any] = {
-            "name": _NAME, "seed": self.seed, "work_dir": self.folder, "device": self.device.partition(":")[0],
-            "default_dtype": self.student.spec.config.dtype, "foundation_model": self.folder / "foundation.model",
-            "foundation_model_elements": True, "E0s": zeros, "train_file": self.folder / "train.extxyz",
-            "valid_file": self.folder / "valid.extxyz", "energy_key": fr.ENERGY, "forces_key": fr.FORCES,
-            "stress_key": fr.STRESS, "loss": "universal", "energy_weight": fit.energy_weight,
-            "forces_weight": fit.force_weight, "stress_weight": fit.stress_weight,
-            "huber_delta": fit.huber_delta_energy_eV_per_atom, "max_num_epochs": epochs,
-            "eval_interval": fit.validate_every, "batch_size": self.batch_size, "valid_batch_size": self.batch_size,
-            "optimizer": "adamw", "lr": fit.lr, "weight_decay": fit.weight_decay, "clip_grad": fit.max_grad_norm,
-            "patience": epochs + 1, "error_table": "PerAtomMAE", "plot": False, "skip_evaluate_heads": "pt_head",
-        }  # fmt: skip
-        given |= self._schedule() | self._method()
-        flags = ["--restart_latest", "--keep_checkpoints", "--save_cpu"]
-        if fit.ema_decay is not None:
-            flags += ["--ema", f"--ema_decay={fit.ema_decay}"]
-        return [*(f"--{key}={value}" for key, value in given.items()), *flags]
-
-    def _schedule(self) -> dict[str, Any]:
-        if self.settings.schedule == "plateau":
-            return {"scheduler": "ReduceLROnPlateau", "lr_factor": 0.5, "scheduler_patience": 10}
-        end = max(self.settings.lr_final_fraction, 1e-3) if self.settings.schedule == "cosine" else 1.0
-        return {"scheduler": "ExponentialLR", "lr_scheduler_gamma": end ** (1 / self.epochs)}
-
-    def _method(self) -> dict[str, Any]:
-        tuning = self.tuning
-        match tuning["method"]:
-            case "freeze":
-                return {"multiheads_finetuning": False, "freeze": _FREEZE[tuning["freeze_to"]]}
-            case "lora":
-                ranks = {key: tuning[key] for key in ("lora_rank", "lora_alpha")}
-                return {"multiheads_finetuning": False, "lora": True, **ranks}
-        replayed = {f"pt_{part}_file": self.folder / f"replay_{part}.extxyz" for part in ("train", "valid")}
-        return {"multiheads_finetuning": True, "force_mh_ft_lr": True, **replayed}
 
 
 def _bare(frame: Atoms) -> Atoms:

@@ -1,4 +1,4 @@
-"""A correction of a teacher's labels: what it is made of, and how it is applied.
+"""A fitted correction: what it is made of, what it makes of a teacher's labels, and the file that keeps it.
 
 Universal potentials are too soft (Deng et al., npj Comput. Mater. 11, 9 (2025)), and learning the difference
 between two methods needs far fewer labels than learning the better method itself (Ramakrishnan et al., J. Chem.
@@ -18,10 +18,8 @@ import numpy as np
 from ase import Atoms
 
 from ipip_ext.data import frames as fr
-from ipip_ext.potentials.ase_calculator import PotentialCalculator
-from ipip_ext.potentials.base import Array, FrameFailed, Potential, Prediction
-from ipip_ext.potentials.compute import compute_each
-from ipip_ext.teachers.correction_basis import Columns, angular, pair
+from ipip_ext.potentials.base import Array, Prediction
+from ipip_ext.teachers.correction.columns import Columns, angular, pair
 
 FORMS: Mapping[str, tuple[str, ...]] = {
     "none": (),
@@ -136,30 +134,3 @@ class TeacherCorrection:
         values = {block: np.array(values) for block, values in stored["coefficients"].items()}
         reach = stored["reach"] and Reach(np.array(stored["reach"]["root"]), stored["reach"]["half"])
         return cls(stored["form"], Basis(**stored["basis"]), values, reach)
-
-
-class CorrectedPotential:
-    """A teacher with corrected labels, as a Potential."""
-
-    def __init__(self, teacher: Potential, correction: TeacherCorrection) -> None:
-        self.teacher = teacher
-        self.correction = correction
-        self.name = teacher.name + correction.suffix
-        self.n_parameters = teacher.n_parameters
-        self.batched = teacher.batched
-
-    def compute(self, frames: Sequence[Atoms], *, stress: bool = False) -> list[Prediction]:  # noqa: ARG002
-        """Return corrected energies and forces, and no stress. Raises FrameFailed as the teacher does."""
-        return self.correction.apply(frames, self.teacher.compute(frames))
-
-    def compute_separately(self, frames: Sequence[Atoms]) -> list[Prediction | FrameFailed]:
-        """Return corrected labels, or why there are none, for each frame."""
-        told, why = compute_each(self.teacher, frames)
-        good = [index for index in range(len(frames)) if index not in why]
-        labels = self.correction.apply([frames[i] for i in good], [told[i] for i in good]) if good else []
-        corrected = dict(zip(good, labels, strict=True))
-        return [FrameFailed(i, why[i]) if i in why else corrected[i] for i in range(len(frames))]
-
-    def calculator(self) -> PotentialCalculator:
-        """Return an ASE calculator around this potential."""
-        return PotentialCalculator(self)

@@ -28,7 +28,7 @@ from ipip_ext.errors import CalculatorError
 from ipip_ext.potentials.ase_calculator import PotentialCalculator
 from ipip_ext.potentials.base import FrameFailed, Prediction
 
-_WORKER = Path(__file__).with_name("interpreter_worker.py")
+_WORKER = Path(__file__).with_name("worker.py")
 _RUN = "import runpy, sys; sys.path.pop(0); runpy.run_path(sys.argv[1], run_name='__main__')"
 """Run as a script, its folder would come first on the path, and our modules before others of the same name."""
 

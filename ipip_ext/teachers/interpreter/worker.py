@@ -1,4 +1,4 @@
-"""The far side of `interpreter.py`: an ASE calculator in another Python, asked over pipes.
+"""The far side of `potential.py`: an ASE calculator in another Python, asked over pipes.
 
 Run as a file by whatever interpreter the recipe names, so it needs Python 3.8, numpy and ASE there, and
 nothing of ipip_ext. A line of JSON comes in, a line of JSON goes out; Python writes floats so that they are

@@ -14,7 +14,7 @@ from ipip_ext.data import metrics
 from ipip_ext.errors import DataError
 from ipip_ext.potentials.base import Array, Prediction
 from ipip_ext.recipe.labels import Correction
-from ipip_ext.teachers.correction import FORMS, Basis, Reach, TeacherCorrection, fade
+from ipip_ext.teachers.correction.fitted import FORMS, Basis, Reach, TeacherCorrection, fade
 from ipip_ext.units import MEV_PER_EV
 
 RIDGES = (1.0, 3.0, 10.0, 30.0, 100.0)

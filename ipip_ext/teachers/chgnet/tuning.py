@@ -12,14 +12,14 @@ import torch
 from ase import Atoms
 from ase.data import atomic_numbers
 
-from ipip_ext.backends.base import FitData, FitHooks, FitResult, lr_factors
+from ipip_ext.backends.base import FitData, FitJob, FitResult, lr_factors
 from ipip_ext.backends.training import Trainer
 from ipip_ext.data import frames as fr
 from ipip_ext.data import metrics
 from ipip_ext.errors import CalculatorError, StageFailed
 from ipip_ext.potentials.base import FrameFailed
 from ipip_ext.recipe.training import Fit
-from ipip_ext.teachers.chgnet import ChgnetPotential
+from ipip_ext.teachers.chgnet.potential import ChgnetPotential
 from ipip_ext.units import EV_PER_A3_PER_GPA
 
 GROUPS = {
@@ -68,19 +68,17 @@ class ChgnetNetwork:
         return self.module.cpu().eval()
 
 
-def tune(
-    potential: ChgnetPotential, data: FitData, settings: Fit, *, seed: int, folder: Path, hooks: FitHooks
-) -> FitResult:  # fmt: skip
-    """Train a copy of `potential`'s model, its energies moved to the zeros of `data.train` first.
+def tune(potential: ChgnetPotential, data: FitData, settings: Fit, job: FitJob) -> FitResult:
+    """Train a copy of `potential`'s model, on its device, its energies moved to the zeros of `data.train` first.
 
-    State is kept in `folder`, as `Backend.fit` keeps it.
+    State is kept in `job.folder`, as `Backend.fit` keeps it.
     Raises Diverged, CalculatorError for a model without zeros, StageFailed for a frame without a graph.
     """
     network = ChgnetNetwork(potential, stress=settings.stress_weight > 0)
     _align(network.module, potential, data.train)
     frozen = dict.fromkeys((name for name, _ in network.module.named_parameters()), 0.0)
     factors = frozen | lr_factors(groups(network.module), settings)
-    return Trainer(network, data, settings, lr_factors=factors, seed=seed, folder=folder, hooks=hooks).run()
+    return Trainer(network, data, settings, job, lr_factors=factors).run()
 
 
 def save(model: Any, path: Path) -> None:

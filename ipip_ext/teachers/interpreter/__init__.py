@@ -1,0 +1,1 @@
+"""A calculator of another Python: the near side that asks, the far side that answers."""

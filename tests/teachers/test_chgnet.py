@@ -1,0 +1,70 @@
+"""CHGNet in batches: the numbers of its own calculator."""
+
+from __future__ import annotations
+
+import mo_s_o
+import numpy as np
+import pytest
+from ase import Atoms
+
+from ipip_ext.errors import CalculatorError
+from ipip_ext.potentials.base import FrameFailed, Potential
+from ipip_ext.teachers.entries import make
+
+
+@pytest.fixture(scope="module")
+def frames():
+    return mo_s_o.frames()
+
+
+def test_chgnet_in_batches_is_chgnet(frames, capsys):
+    from chgnet.model import CHGNetCalculator
+
+    potential = make("chgnet", device="cpu")
+    assert isinstance(potential, Potential)
+    assert (potential.name, potential.n_parameters, potential.batched) == ("chgnet", 412_525, True)
+    batches = [potential.compute(frames, stress=True)]
+    potential.max_atoms = 30
+    batches.append(potential.compute(frames, stress=True))
+    batches.append([potential.compute([frame], stress=True)[0] for frame in frames])
+    plain = potential.compute(frames)
+    assert capsys.readouterr().out == ""
+    calculator = CHGNetCalculator(use_device="cpu")
+    for index, frame in enumerate(frames):
+        atoms = frame.copy()
+        atoms.calc = calculator
+        for found in (batch[index] for batch in batches):
+            assert found.energy_eV == pytest.approx(atoms.get_potential_energy(), abs=1e-4)
+            assert np.allclose(found.forces_eV_per_A, atoms.get_forces(), atol=2e-5)
+            assert np.allclose(found.stress_eV_per_A3, atoms.get_stress(voigt=False), atol=1e-6)
+        assert plain[index].stress_eV_per_A3 is None
+        assert plain[index].energy_eV == pytest.approx(atoms.get_potential_energy(), abs=1e-4)
+        assert np.allclose(plain[index].forces_eV_per_A, atoms.get_forces(), atol=2e-5)
+
+
+def test_chgnet_takes_isolated_atoms_and_names_frames_it_cannot(frames):
+    potential = make("chgnet", device="cpu")
+    lone = Atoms("MoS", [[0, 0, 0], [0, 0, 15]], cell=[20, 20, 30], pbc=True)
+    assert np.isfinite(potential.compute([frames[0], lone])[1].energy_eV)
+    with pytest.raises(FrameFailed) as raised:
+        potential.compute([frames[0], Atoms("MoS", [[0, 0, 0], [0, 0, 2]])])
+    assert raised.value.index == 1
+    with pytest.raises(FrameFailed, match="stress needs pbc"):
+        potential.compute([Atoms("Mo", cell=[9, 9, 9], pbc=(True, True, False))], stress=True)
+
+
+def test_chgnet_from_a_file(tmp_path, frames):
+    import torch
+    from chgnet.model import CHGNet
+
+    model = CHGNet.load(use_device="cpu", verbose=False)
+    torch.save({"model": model.as_dict()}, tmp_path / "mine.pth.tar")
+    entry = {"chgnet": "mine.pth.tar"}
+    found = make(entry, device="cpu", root=tmp_path)
+    assert found.name == "chgnet:mine.pth"
+    assert found.compute(frames[:1])[0].energy_eV == pytest.approx(
+        make("chgnet", device="cpu").compute(frames[:1])[0].energy_eV, abs=1e-4
+    )
+    (tmp_path / "bad.pth").write_text("no model")
+    with pytest.raises(CalculatorError, match=r"bad\.pth can't be loaded"):
+        make({"chgnet": "bad.pth"}, device="cpu", root=tmp_path)
