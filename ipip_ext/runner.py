@@ -20,6 +20,7 @@ from ipip_ext.run.console import Console, LogFile
 from ipip_ext.run.events import Event, EventBus, JsonLines
 from ipip_ext.run.layout import EVENTS, LOG, MODEL, RECIPE
 from ipip_ext.run.plain import flatten
+from ipip_ext.run.redo import intend, pending, withdraw
 from ipip_ext.run.stage import Done
 from ipip_ext.run.workspace import Unfinished, Workspace
 from ipip_ext.stages.order import FIRST_STAGE, STAGES
@@ -42,14 +43,15 @@ def run(
     process is at work in the folder.
     """
     recipe = admit(recipe, folder, redo, check)
+    stages = redoing(folder, redo)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _unwritable(folder, error) from None
     with lock.held(folder):
-        refuse_other(recipe, folder, redo)  # whoever had the lock since may have made another run of it
+        refuse_other(recipe, folder, stages)  # whoever had the lock since may have made another run of it
         try:
-            return _run(recipe, folder, redo, quiet=quiet, siblings=siblings, tags=tags)
+            return _run(recipe, folder, stages, quiet=quiet, siblings=siblings, tags=tags)
         except Exception as error:
             if why := disk.trouble(error):
                 raise WorkspaceError(
@@ -60,10 +62,13 @@ def run(
 
 
 def _run(
-    recipe: Recipe, folder: Path, redo: str | None, *, quiet: bool, siblings: tuple[Path, ...],
+    recipe: Recipe, folder: Path, redo: tuple[str, ...], *, quiet: bool, siblings: tuple[Path, ...],
     tags: Mapping[str, str] | None,
 ) -> Done:  # fmt: skip
     try:
+        is_other = not is_untouched(folder) and bool(differences(recipe, folder))
+        if redo:
+            intend(folder, redo)
         disk.write(folder / RECIPE, dump_recipe(recipe))
     except OSError as error:
         raise _unwritable(folder, error) from None
@@ -73,6 +78,11 @@ def _run(
     if recipe.tracking.enabled:
         bus.sinks.append(MlflowMirror(folder, recipe.tracking, recipe.name))
     bus.emit(Event("run", "started", data=_identity(recipe) | ({"tags": dict(tags)} if tags else {})))
+    if is_other or redo:
+        withdraw(folder, model=bool(redo))
+        bus.emit(
+            Event("run", "withdrawn", f"starts over from {' and '.join(redo)}" if redo else "the recipe has changed")
+        )
     second = background.Background(folder, recipe.folder)
     aside = second.before if not (redo or siblings) and background.is_worthwhile(recipe) else None
     try:
@@ -99,13 +109,19 @@ def admit(recipe: Recipe, folder: Path, redo: str | None = None, check: Check = 
     recipe = on_this_machine(recipe)
     if folder.is_dir():
         lock.refuse_if_held(folder)
-    refuse_other(recipe, folder, redo)
-    if not (folder / "prepare").exists() or redo == "prepare":
+    stages = redoing(folder, redo)
+    refuse_other(recipe, folder, stages)
+    if not (folder / "prepare").exists() or "prepare" in stages:
         check(recipe)
     else:
         preflight.check_names(recipe)
-        _rehearse(recipe, folder, redo)
+        _rehearse(recipe, folder, stages)
     return recipe
+
+
+def redoing(folder: Path, redo: str | None) -> tuple[str, ...]:
+    """Return the stages to redo: the one asked for, and those of a redo that was stopped before it had begun."""
+    return tuple(dict.fromkeys([*([] if redo is None else [redo]), *pending(folder)]))
 
 
 def on_this_machine(recipe: Recipe) -> Recipe:
@@ -117,19 +133,24 @@ def on_this_machine(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"device": device.resolve(recipe.device)})
 
 
-def refuse_other(recipe: Recipe, folder: Path, redo: str | None) -> None:
+def refuse_other(recipe: Recipe, folder: Path, redo: tuple[str, ...]) -> None:
     """Raise WorkspaceError if `folder` is no run folder, or belongs to a recipe that differs where it matters."""
-    if redo is not None and (stage := redo.rsplit("/", 1)[-1]) not in STAGES:
-        raise WorkspaceError(f"--redo {redo}: no such stage.{did_you_mean(stage, STAGES)}")
+    kinds = [name.rsplit("/", 1)[-1] for name in redo]
+    for name, kind in zip(redo, kinds, strict=True):
+        if kind not in STAGES:
+            raise WorkspaceError(f"--redo {name}: no such stage.{did_you_mean(kind, STAGES)}")
     if folder.exists() and not folder.is_dir():
         raise WorkspaceError(f"{folder}: is a file; name a folder with --workdir.")
     if is_untouched(folder):
         return
-    if redo is not None and "/" in redo and not any((folder / name).exists() for name in (redo, f"{redo}.part")):
-        raise WorkspaceError(f"--redo {redo}: {folder} holds no such stage; `ipip-mace status {folder}` lists them.")
+    for name in set(redo) - set(pending(folder)):  # of those nothing may be left
+        if "/" in name and not any((folder / place).exists() for place in (name, f"{name}.part")):
+            raise WorkspaceError(
+                f"--redo {name}: {folder} holds no such stage; `ipip-mace status {folder}` lists them."
+            )
     for key, old, new in changes(recipe, folder):
         stage = _first_stage(key, recipe)
-        if redo is None or STAGES.index(redo.rsplit("/", 1)[-1]) > STAGES.index(stage):
+        if not any(STAGES.index(kind) <= STAGES.index(stage) for kind in kinds):
             raise WorkspaceError(
                 f"{folder}: belongs to another recipe: {key} is {old!r} there and {new!r} here;"
                 f" give the recipe another name, use --workdir, or start over with --redo {stage}."
@@ -152,7 +173,16 @@ def is_untouched(folder: Path) -> bool:
 
 
 def changes(recipe: Recipe, folder: Path) -> list[tuple[str, Any, Any]]:
-    """Return (key, there, here) for each key that matters and differs from the folder's own recipe.
+    """Return (key, there, here) for each key that matters and differs from the folder's own recipe."""
+    return [
+        (key, old, new)
+        for key, (old, new) in differences(recipe, folder).items()
+        if key.split(".")[0] in FIRST_STAGE and key not in _PATHS
+    ]
+
+
+def differences(recipe: Recipe, folder: Path) -> dict[str, tuple[Any, Any]]:
+    """Return what differs from the folder's own recipe: by key, what it is there and here.
 
     A key that the package did not have when the folder was made counts as its default.
     """
@@ -165,14 +195,10 @@ def changes(recipe: Recipe, folder: Path) -> list[tuple[str, Any, Any]]:
         there = None
     if not isinstance(there, Mapping):
         raise WorkspaceError(f"{path}: is corrupt; put the recipe back, or use --workdir for a new run.")
-    return [
-        (key, old, new)
-        for key, (old, new) in fingerprint.differences(there, fingerprint.plain(recipe)).items()
-        if key.split(".")[0] in FIRST_STAGE and key not in _PATHS
-    ]
+    return fingerprint.differences(there, fingerprint.plain(recipe))
 
 
-def _rehearse(recipe: Recipe, folder: Path, redo: str | None) -> None:
+def _rehearse(recipe: Recipe, folder: Path, redo: tuple[str, ...]) -> None:
     """Raise WorkspaceError for whatever the run would refuse to reuse, while nothing is written yet."""
     with contextlib.suppress(Unfinished):
         loop.run(recipe, Workspace(folder, EventBus([]), recipe.seed, recipe.device, redo, rehearsal=True))

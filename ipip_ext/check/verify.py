@@ -57,7 +57,7 @@ def verify(folder: Path) -> list[Claim]:
     """
     if not (folder / "recipe.yaml").is_file():
         raise WorkspaceError(f"{folder}: is no run folder (it holds no recipe.yaml); runs are made by `ipip-mace run`.")
-    if not (folder / "report" / RECORD).is_file():
+    if not ((folder / "report" / RECORD).is_file() and (folder / TABLE).is_file()):
         raise WorkspaceError(f"{folder}: has no comparison yet; `ipip-mace status {folder}` tells where it stands.")
     records, claims = {}, []
     for stage in finished(folder):

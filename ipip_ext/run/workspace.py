@@ -16,6 +16,7 @@ from typing import Any, Concatenate, ParamSpec
 
 from ipip_ext.errors import DeviceLost, WorkspaceError
 from ipip_ext.run import record as records
+from ipip_ext.run import redo
 from ipip_ext.run.events import Event, EventBus
 from ipip_ext.run.fingerprint import differences, fingerprint
 from ipip_ext.run.seeds import derive
@@ -33,7 +34,7 @@ class Unfinished(Exception):
 class Workspace:
     """`runs/<name>/`.
 
-    redo: name of a stage from which everything is computed anew.
+    redo: names of stages from which everything is computed anew.
     rehearsal: write nothing; check what would be reused and raise Unfinished at the first stage to compute.
     siblings: run folders from which a finished stage may be copied, if it is the very one that is wanted here.
     before: called with the name of each stage before it is looked for.
@@ -44,13 +45,15 @@ class Workspace:
     bus: EventBus
     seed: int = 0
     device: str = "cpu"
-    redo: str | None = None
+    redo: tuple[str, ...] = ()
     home: Path = Path()
     rehearsal: bool = False
     siblings: tuple[Path, ...] = ()
     before: Callable[[str], None] | None = None
     spare_processes: int = 0
     is_redoing: bool = field(default=False, init=False)
+    met: list[str] = field(default_factory=list, init=False)
+    """Names of the stages that were asked for so far."""
 
     def at(self, scope: str = "", *, name: str = "", follows: bool = False) -> Place:
         """Return where a stage stands in the run folder.
@@ -91,7 +94,8 @@ class Place:
         if work.before is not None:
             work.before(name)
         wanted = fingerprint(name, stage, settings, inputs, derive(work.seed, name))
-        self._start_over_if_asked(name, folder)
+        self._start_over_if_asked(name)
+        work.met.append(name)
         if self.follows:
             self._drop_if_other(folder, wanted)
         if folder.exists():
@@ -103,11 +107,14 @@ class Place:
                     return self._borrow(sibling / name, folder, wanted)
         return self._compute(lambda context: stage(context, *params, **inputs), folder, wanted)
 
-    def _start_over_if_asked(self, name: str, folder: Path) -> None:
-        if self.work.redo in (name, name.rsplit("/", 1)[-1]):
-            self.work.is_redoing = True
-        if self.work.is_redoing:
-            self._drop(folder, records.part_of(folder))
+    def _start_over_if_asked(self, name: str) -> None:
+        work = self.work
+        if work.is_redoing or not {name, name.rsplit("/", 1)[-1]} & set(work.redo):
+            return
+        if work.rehearsal:
+            raise Unfinished
+        work.is_redoing = True
+        redo.begin(work.root, keep=work.met)
 
     def _drop_if_other(self, folder: Path, wanted: dict[str, Any]) -> None:
         part, name = records.part_of(folder), wanted["stage"]

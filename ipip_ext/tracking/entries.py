@@ -75,7 +75,9 @@ def _run(event: Event) -> list[Entry]:
         tags = {str(key): str(value) for key, value in event.data.get("tags", {}).items()}
         return [Entry(params=_params(event.data), tags=tags, status="RUNNING", inputs=_inputs(event.data))]
     if event.name == "finished":
-        return [Entry(status="FINISHED")]
+        return [Entry(tags={"ipip.result": "final"}, status="FINISHED")]
+    if event.name == "withdrawn":  # the numbers that stand there are of before
+        return [Entry(tags={"ipip.result": f"withdrawn: {event.value}"[:MAX_VALUE]})]
     why = str(event.value or event.name)
     by_hand = re.search("interrupt|signal|kill|ctrl", why, re.IGNORECASE)
     return [Entry(tags={"ipip.stopped": why[:MAX_VALUE]}, status="KILLED" if by_hand else "FAILED")]

@@ -327,7 +327,7 @@ def test_pairs_are_drawn_on_the_same_frames(tmp_path):
             for f, s in zip(frames, size, strict=True)
         ]
         files = evaluated(tmp_path / name, frames, said)
-        made[name] = (files["per_frame"], files["forces"])
+        made[name] = (files.per_frame, files.forces)
     exam = Exam(frames, (), "start", 1)
     found = against(exam, made["student"], {"other": made["other"]}, {"other": {"test": [f"f{i}" for i in range(30)]}})
     for one in found:

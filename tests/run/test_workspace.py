@@ -115,7 +115,7 @@ def test_an_input_that_came_later_counts_as_the_stages_default(tmp_path):
 def test_redo_starts_over_from_there(tmp_path, stage):
     work(tmp_path).at(name="early").do(stage, Fit(lr=0.01))
     work(tmp_path).at(name="late").do(stage, Fit(lr=0.01))
-    again = work(tmp_path, redo="late")
+    again = work(tmp_path, redo=("late",))
     again.at(name="early").do(stage, Fit(lr=0.01))
     again.at(name="late").do(stage, Fit(lr=0.02))
     assert stage.calls == 3
@@ -152,7 +152,7 @@ def test_a_corrupt_record_is_refused_and_redo_mends_it(tmp_path, stage, text):
     with pytest.raises(WorkspaceError, match=r"stage\.json: is corrupt.*--redo count"):
         work(tmp_path).do(stage, Fit())
     assert record.read_text() == text
-    assert work(tmp_path, redo="count").do(stage, Fit()).answer == 42
+    assert work(tmp_path, redo=("count",)).do(stage, Fit()).answer == 42
 
 
 def test_a_changed_or_missing_output_is_refused(tmp_path, stage):
@@ -203,7 +203,7 @@ def test_what_differs_or_is_asked_for_anew_is_not_borrowed(tmp_path, stage):
     work(tmp_path / "a").do(stage, Fit())
     work(tmp_path / "lr", siblings=siblings).do(stage, Fit(lr=0.5))
     work(tmp_path / "seed", siblings=siblings, seed=1).do(stage, Fit())
-    work(tmp_path / "redo", siblings=siblings, redo="count").do(stage, Fit())
+    work(tmp_path / "redo", siblings=siblings, redo=("count",)).do(stage, Fit())
     work(tmp_path / "sum", siblings=siblings).at(follows=True).do(stage, Fit())
     assert stage.calls == 5
     with pytest.raises(Unfinished):
