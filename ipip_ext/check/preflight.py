@@ -26,7 +26,7 @@ from ipip_ext.recipe.evaluate import Properties
 from ipip_ext.recipe.recipe import Recipe
 from ipip_ext.stages.adapt import check_settings
 from ipip_ext.stages.evaluate import known
-from ipip_ext.stages.speed import supercell
+from ipip_ext.stages.speed_cells import supercell
 from ipip_ext.stages.train import adopt
 from ipip_ext.teachers import entries
 from ipip_ext.teachers.correction.fit import check as check_correction

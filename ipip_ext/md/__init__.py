@@ -8,6 +8,7 @@ from ipip_ext.md.engine import MDResult, run
 from ipip_ext.md.engines import check as check_engine
 from ipip_ext.md.guard import Stop
 from ipip_ext.md.integrators import stepper
+from ipip_ext.md.kicks import filled_directions
 from ipip_ext.md.replicas import Replica, check_starts, plan_replicas
 from ipip_ext.md.room import check_size
 
@@ -18,6 +19,7 @@ __all__ = [
     "check_engine",
     "check_size",
     "check_starts",
+    "filled_directions",
     "plan_replicas",
     "run",
     "stepper",
