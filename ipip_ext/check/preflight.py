@@ -13,6 +13,7 @@ from ase import Atoms
 from ipip_ext import md
 from ipip_ext.backends import registry
 from ipip_ext.backends.base import Model
+from ipip_ext.check.rehearsal import rehearse
 from ipip_ext.data import frames as fr
 from ipip_ext.data import leakage, metrics
 from ipip_ext.data.dataset import Dataset, check_apart, check_elements, load_dataset
@@ -55,6 +56,7 @@ def check(recipe: Recipe) -> tuple[Dataset, Potential]:
     for path, frames in ((task.train, data.train), (task.valid, data.valid), (task.test, data.test)):
         if path is not None:
             check_units(path, frames, teacher)
+    rehearse(recipe, data, teacher)
     return data, teacher
 
 

@@ -11,6 +11,7 @@ from ipip_ext.md.integrators import stepper
 from ipip_ext.md.kicks import filled_directions
 from ipip_ext.md.replicas import Replica, check_starts, plan_replicas
 from ipip_ext.md.room import check_size
+from ipip_ext.md.timestep import too_long
 
 __all__ = [
     "MDResult",
@@ -23,4 +24,5 @@ __all__ = [
     "plan_replicas",
     "run",
     "stepper",
+    "too_long",
 ]

@@ -21,7 +21,7 @@ SIDE_PX = 260.0
 
 STYLE = (
     "circle{stroke:#000;stroke-width:.6}.bond{stroke:#555;stroke-width:3}"
-    ".cell{stroke:#999;stroke-width:1;stroke-dasharray:5 4}text{font:13px sans-serif;text-anchor:middle}"
+    ".cell{stroke:#999;stroke-width:1;stroke-dasharray:5 4}text{font-family:sans-serif;text-anchor:middle}"
 )
 """What the elements look like."""
 

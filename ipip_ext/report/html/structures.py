@@ -135,11 +135,12 @@ def _legend(colours: Mapping[str, str]) -> str:
     """Return the elements with their colours, in a row below a picture."""
     step = min(48.0, SIDE_PX / len(colours))
     first, y = (SIDE_PX - step * len(colours)) / 2, SIDE_PX + 18
-    return "".join(
+    shown = (
         f'<circle cx="{first + i * step + 8:.1f}" cy="{y:.1f}" r="6" fill="{colour}"/>'
         f'<text x="{first + i * step + 17:.1f}" y="{y + 4.5:.1f}" style="text-anchor:start">{symbol}</text>'
         for i, (symbol, colour) in enumerate(colours.items())
     )
+    return f'<g font-size="13">{"".join(shown)}</g>'
 
 
 def _scale(most_eV_per_A: float) -> str:
