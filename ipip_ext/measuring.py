@@ -23,7 +23,8 @@ from ipip_ext.stages.evaluate import frame_ids
 from ipip_ext.stages.inputs import Calculator, Measuring, Model, Voters
 from ipip_ext.stages.properties import as_nve, properties, trajectory_properties
 from ipip_ext.stages.report import report
-from ipip_ext.stages.speed import speed, supercell
+from ipip_ext.stages.speed import speed
+from ipip_ext.stages.speed_cells import supercell
 from ipip_ext.stages.stability import as_md, stability
 from ipip_ext.teachers import entries
 

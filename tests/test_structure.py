@@ -31,7 +31,7 @@ ROOMS: dict[str, set[str]] = {
     "loop": {"recipe", "run", "stages", "rounds", "contenders", "baselines", "measuring"},
     "tracking": {"recipe", "run", "data", "__init__"},
     "simulate": {"recipe", "run", "potentials", "data", "teachers", "md", "measure"},
-    "check": {"recipe", "run", "potentials", "data", "backends", "teachers", "md", "measure", "stages"},
+    "check": {"recipe", "run", "potentials", "data", "backends", "teachers", "md", "measure", "report", "stages"},
     "background": {"recipe", "baselines"},
     "runner": {"recipe", "run", "stages", "tracking", "check", "loop", "background"},
     "second_process": {"recipe", "run", "stages", "baselines", "loop", "runner"},

@@ -7,6 +7,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from ipip_ext import md
 from ipip_ext.backends import registry
 from ipip_ext.data import frames as fr
@@ -17,6 +19,8 @@ from ipip_ext.recipe.recipe import Recipe
 from ipip_ext.recipe.training import Fit
 from ipip_ext.recipe.walk import Explore
 from ipip_ext.stages.properties import as_nve
+from ipip_ext.stages.speed import WARM_UP
+from ipip_ext.stages.speed_cells import sizes, start_of, supercell
 from ipip_ext.stages.stability import as_md
 from ipip_ext.teachers import entries
 
@@ -78,6 +82,8 @@ def plan(recipe: Recipe, data: Dataset, teacher: Potential) -> Plan:
         _labels(recipe),
         f"loop      {rounds} iterations, forgetting {_forgotten(recipe)} between them",
     ]
+    timed = _speed(recipe, data, t_teacher, t_student)
+    lines, seconds = lines + timed.lines, seconds | timed.seconds
     if recipe.evaluate.stability is not None:
         walks = _stability(recipe, recipe.evaluate.stability, t_teacher, t_student)
         lines, seconds = lines + walks.lines, seconds | walks.seconds
@@ -85,6 +91,24 @@ def plan(recipe: Recipe, data: Dataset, teacher: Potential) -> Plan:
         walks = _properties(recipe, recipe.evaluate.properties, t_teacher, t_student)
         lines, seconds = lines + walks.lines, seconds | walks.seconds
     return Plan(lines, seconds)
+
+
+def _speed(recipe: Recipe, data: Dataset, t_teacher: float, t_student: float) -> Plan:
+    """Return what is timed; costs of a frame are those of one of average size, and grow with the atoms."""
+    start = start_of(data.starts, recipe.evaluate)
+    counts = [math.prod(repeats) * len(start) for repeats in sizes(start, recipe.evaluate)]
+    main = supercell(data.starts, recipe.evaluate)
+    n_students, n_teachers, others = _contenders(recipe)
+    n_students += recipe.iterations
+    steps = sum(counts) / np.mean([len(frame) for frame in data.train]) * (WARM_UP + recipe.evaluate.speed_steps)
+    seconds = float(steps * (n_students * t_student + n_teachers * t_teacher))
+    more = f", and cells of {_listed([n for n in counts if n != len(main)])} atoms" if len(counts) > 1 else ""
+    told = f"speed     NVE step of {main.get_chemical_formula()} ({len(main)} atoms){more}{others}"
+    return Plan([told], {f"speed x {n_students + n_teachers} (timing)": seconds})
+
+
+def _listed(counts: Sequence[int]) -> str:
+    return " and ".join(map(str, counts))
 
 
 def _stability(recipe: Recipe, wanted: Stability, t_teacher: float, t_student: float) -> Plan:

@@ -13,6 +13,7 @@ from ase import Atoms
 from ipip_ext import md
 from ipip_ext.backends import registry
 from ipip_ext.backends.base import Model
+from ipip_ext.check.rehearsal import rehearse
 from ipip_ext.data import frames as fr
 from ipip_ext.data import leakage, metrics
 from ipip_ext.data.dataset import Dataset, check_apart, check_elements, load_dataset
@@ -26,7 +27,7 @@ from ipip_ext.recipe.evaluate import Properties
 from ipip_ext.recipe.recipe import Recipe
 from ipip_ext.stages.adapt import check_settings
 from ipip_ext.stages.evaluate import known
-from ipip_ext.stages.speed import supercell
+from ipip_ext.stages.speed_cells import supercell
 from ipip_ext.stages.train import adopt
 from ipip_ext.teachers import entries
 from ipip_ext.teachers.correction.fit import check as check_correction
@@ -55,6 +56,7 @@ def check(recipe: Recipe) -> tuple[Dataset, Potential]:
     for path, frames in ((task.train, data.train), (task.valid, data.valid), (task.test, data.test)):
         if path is not None:
             check_units(path, frames, teacher)
+    rehearse(recipe, data, teacher)
     return data, teacher
 
 

@@ -98,12 +98,15 @@ def init(path: Path) -> None:
 def check(recipe: Any) -> None:
     """Validate RECIPE and its data without running, and print the plan and a rough cost."""
     from ipip_ext.check import planning, preflight
+    from ipip_ext.check.cautions import cautions
     from ipip_ext.run.console import duration
     from ipip_ext.runner import on_this_machine
 
     recipe = on_this_machine(recipe)
     data, teacher = preflight.check(recipe)
     plan = planning.plan(recipe, data, teacher)
+    for caution in cautions(recipe, data):
+        _warn(f"warning: {caution}")
     click.echo("\n".join(plan.lines))
     click.echo(f"\nrough cost on this machine ({recipe.device}):")
     for part, seconds in plan.seconds.items():

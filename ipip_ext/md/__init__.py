@@ -8,8 +8,10 @@ from ipip_ext.md.engine import MDResult, run
 from ipip_ext.md.engines import check as check_engine
 from ipip_ext.md.guard import Stop
 from ipip_ext.md.integrators import stepper
+from ipip_ext.md.kicks import filled_directions
 from ipip_ext.md.replicas import Replica, check_starts, plan_replicas
 from ipip_ext.md.room import check_size
+from ipip_ext.md.timestep import too_long
 
 __all__ = [
     "MDResult",
@@ -18,7 +20,9 @@ __all__ = [
     "check_engine",
     "check_size",
     "check_starts",
+    "filled_directions",
     "plan_replicas",
     "run",
     "stepper",
+    "too_long",
 ]

@@ -47,7 +47,7 @@ def rdf(frames: Sequence[Atoms], longest_A: float) -> tuple[Array, dict[str, Arr
     """Return distances, (n_bins,), and what each pair of elements adds to the radial distribution function.
 
     g(r) = V/N <pairs at r> / (4 pi r^2 dr): the parts, such as "Mo-S", add up to that of all atoms. Periodic images
-    count, so `longest_A` may exceed the cell. All frames hold the same atoms. V is that of the cell, vacuum included.
+    count, so `longest_A` may exceed the cell. All frames hold the same atoms. V is that of `_volume`.
     """
     edges = np.arange(0.0, longest_A + RDF_BIN_A / 2, RDF_BIN_A)
     first = frames[0]
@@ -63,10 +63,22 @@ def rdf(frames: Sequence[Atoms], longest_A: float) -> tuple[Array, dict[str, Arr
                 name = f"{kinds[a]}-{kinds[b]}"
                 found[name] = found.get(name, np.zeros(len(edges) - 1)) + counts
     shells = 4 / 3 * np.pi * np.diff(edges**3)
-    volume_A3 = abs(float(np.linalg.det(first.cell.complete().array)))
-    scale = volume_A3 / (len(first) ** 2 * shells * len(frames))
+    scale = _volume(first, float(edges[-1])) / (len(first) ** 2 * shells * len(frames))
     middles = np.asarray((edges[1:] + edges[:-1]) / 2, dtype=float)
     return middles, {name: counts * scale for name, counts in found.items()}
+
+
+def _volume(atoms: Atoms, longest_A: float) -> float:
+    """Return the volume, A^3, that atoms are spread over where g(r) is 1: the cell's, vacuum included.
+
+    Where it is not periodic the cell says nothing, and all within `longest_A` counts: of a molecule the sphere, of a
+    wire the cylinder about it, of a slab the layer that reaches as far up and down.
+    """
+    if atoms.pbc.all():
+        return abs(float(np.linalg.det(atoms.cell.array)))
+    vectors = atoms.cell.array[atoms.pbc]
+    along = float(np.sqrt(np.linalg.det(vectors @ vectors.T)))
+    return along * {1: 2.0, 2: np.pi, 3: 4 / 3 * np.pi}[3 - len(vectors)] * longest_A ** (3 - len(vectors))
 
 
 def vdos(velocities_A_per_fs: Array, masses: Array, step_fs: float) -> tuple[Array, Array]:
@@ -97,25 +109,23 @@ def distance(ours: Array, theirs: Array) -> float:
     return float(np.sum(np.abs(ours - theirs))) / both if both > 0 else 0.0
 
 
-def open_directions(atoms: Atoms) -> list[bool]:
+def strained_directions(atoms: Atoms) -> list[bool]:
     """Return for each cell vector whether matter goes on along it: periodic, and without a gap of vacuum."""
-    fractions = np.sort(atoms.cell.scaled_positions(atoms.positions) % 1.0, axis=0) if atoms.cell.rank == 3 else None
+    cell = atoms.cell.complete()
+    fractions = np.sort(cell.scaled_positions(atoms.positions) % 1.0, axis=0)
     found = []
     for axis in range(3):
-        if fractions is None or not atoms.pbc[axis]:
-            found.append(bool(atoms.pbc[axis]))
-            continue
         column = fractions[:, axis]
         gap = float(np.diff(np.append(column, column[0] + 1.0)).max())
-        normal = np.linalg.inv(atoms.cell.array)[:, axis]
-        found.append(gap / float(np.linalg.norm(normal)) < VACUUM_A)
+        normal = np.linalg.inv(cell.array)[:, axis]
+        found.append(bool(atoms.pbc[axis]) and gap / float(np.linalg.norm(normal)) < VACUUM_A)
     return found
 
 
 def strain(atoms: Atoms, by: float) -> Atoms:
-    """Return a copy whose cell is longer by the share `by` along its open directions, atoms at their fractions."""
+    """Return a copy whose cell is longer by the share `by` along its `strained_directions`, fractions kept."""
     copy = atoms.copy()
     copy.set_constraint()  # a fixed atom moves with the cell
-    factor = np.where(open_directions(atoms), 1.0 + by, 1.0)
+    factor = np.where(strained_directions(atoms), 1.0 + by, 1.0)
     copy.set_cell(atoms.cell.array * factor[:, None], scale_atoms=True)
     return copy

@@ -137,12 +137,13 @@ class Evaluate(Section):
     speed_start: NonNegativeInt | str = 0
     """Start whose supercell is used to time an MD step: its index or its `name`."""
 
-    speed_supercell: tuple[Repeat, Repeat, Repeat] = (3, 3, 1)
-    """Repeats along the cell vectors; about 100 atoms tell more than a small cell."""
+    speed_supercell: tuple[Repeat, Repeat, Repeat] | None = None
+    """Repeats along the cell vectors, which count as 1 along what is not periodic; null: those that make about 100
+    atoms, which tell more than a small cell. A molecule is timed as it is."""
 
     speed_supercells: tuple[tuple[Repeat, Repeat, Repeat], ...] | None = None
     """Other sizes that are timed beside it, as repeats; null: the start itself, and `speed_supercell` doubled along
-    its first and most repeated cell vector. [] times `speed_supercell` alone."""
+    its first and most repeated periodic cell vector. [] times `speed_supercell` alone."""
 
     speed_memory: bool = False
     """Measure the peak memory of a model on a CPU too, in a fresh process for each, which costs about 10 s a model.

@@ -163,6 +163,8 @@ def _run(plan: Plan, potential: Potential, folder: Path, quiet: bool) -> dict[st
     if not quiet:
         bus.sinks.append(Console())
     bus.emit(Event("stage", "started", stage=_STAGE))
+    if said := md.too_long(plan.settings.timestep_fs, plan.starts):
+        bus.emit(Event("note", said, stage=_STAGE))
     replicas = md.plan_replicas(plan.starts, plan.settings, plan.seed, f"seed{plan.seed}")
     written = Written(folder, _WALK, replicas, plan.settings)
     pace = _pace()

@@ -43,7 +43,10 @@ def sample(ctx: Context, settings: Explore, *, student: Student, starts: Path, i
 def _walk(
     ctx: Context, settings: Explore, potential: Potential, starts: Path, prefix: str, source: str
 ) -> dict[str, Any]:
-    replicas = md.plan_replicas(fr.read_structures(starts), settings, ctx.seed, prefix)
+    structures = fr.read_structures(starts)
+    replicas = md.plan_replicas(structures, settings, ctx.seed, prefix)
+    if said := md.too_long(settings.timestep_fs, structures):
+        ctx.note(said)
     folder = ctx.folder / "md"
 
     def tell(done: int, total: int, text: str) -> None:

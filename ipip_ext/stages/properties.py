@@ -66,6 +66,8 @@ def properties(
     write_csv(ctx.folder / "strain.csv", _strain_curves(potential, structures, labelled, measured.strains))
     walkers = structures if measured.trajectory is None else fr.read_structures(measured.trajectory)[:1]
     replicas = md.plan_replicas(walkers, walk, seed, _PREFIX)
+    for said in filter(None, (md.too_long(walk.timestep_fs, walkers), _unstrained(structures, labelled))):
+        ctx.note(said)
     chunks = ctx.folder / "md"
     chunks.mkdir(exist_ok=True)
     walked = md.run(potential, replicas, walk, chunks, _teller(ctx))
@@ -182,6 +184,18 @@ def _vdos_rows(name: str, frames: Sequence[Atoms], step_fs: float) -> list[dict[
     ]
 
 
+def _unstrained(structures: Sequence[Atoms], labelled: Sequence[Atoms] | None) -> str:
+    """Return in a sentence which starts have no direction to be strained along, "" if all have."""
+    if labelled is not None:
+        return ""
+    names = [name for name, atoms in _named(structures) if not any(sf.strained_directions(atoms))]
+    return f"{', '.join(names)}: periodic along no direction without vacuum, so no energy under strain" if names else ""
+
+
+def _named(structures: Sequence[Atoms]) -> list[tuple[str, Atoms]]:
+    return [(str(atoms.info.get("name", f"start{i}")), atoms) for i, atoms in enumerate(structures)]
+
+
 def _strain_curves(
     potential: Potential, structures: Sequence[Atoms], labelled: Sequence[Atoms] | None, strains: Sequence[float]
 ) -> list[dict[str, Any]]:
@@ -191,8 +205,7 @@ def _strain_curves(
         names = [str(frame.info["start"]) for frame in frames]
         by = [float(frame.info["strain"]) for frame in frames]
     else:
-        named = [(str(atoms.info.get("name", f"start{i}")), atoms) for i, atoms in enumerate(structures)]
-        some = [(name, atoms) for name, atoms in named if any(sf.open_directions(atoms))]
+        some = [(name, atoms) for name, atoms in _named(structures) if any(sf.strained_directions(atoms))]
         names = [name for name, _ in some for _ in strains]
         by = [value for _ in some for value in strains]
         frames = [sf.strain(atoms, value) for _, atoms in some for value in strains]

@@ -13,15 +13,14 @@ from ase import Atoms
 from ipip_ext import md
 from ipip_ext.data import frames as fr
 from ipip_ext.data.tables import write_csv
-from ipip_ext.errors import RecipeError
 from ipip_ext.recipe.evaluate import Evaluate
 from ipip_ext.run.stage import Context
 from ipip_ext.stages import memory
 from ipip_ext.stages.evaluate import potential_of
 from ipip_ext.stages.inputs import Model
+from ipip_ext.stages.speed_cells import main_size, sizes, start_of
 
-_WARM_UP = 4
-Repeats = tuple[int, int, int]
+WARM_UP = 4
 
 
 def speed(ctx: Context, settings: Evaluate, *, models: Mapping[str, Model], starts: Path) -> dict[str, Any]:
@@ -31,8 +30,8 @@ def speed(ctx: Context, settings: Evaluate, *, models: Mapping[str, Model], star
     Plain ASE MD with the calculator that a user of the model would take; the median is kept. Memory is the growth of
     what torch holds on a GPU, or of a fresh process on a CPU.
     """
-    structures = fr.read_structures(starts)
-    cells = {repeats: supercell(structures, settings, repeats) for repeats in sizes(settings)}
+    start = start_of(fr.read_structures(starts), settings)
+    cells = {repeats: start.repeat(repeats) for repeats in sizes(start, settings)}
     calculators = {name: potential_of(model, ctx).calculator() for name, model in models.items()}
     rows: list[dict[str, Any]] = []
     for number, (repeats, cell) in enumerate(cells.items()):
@@ -50,7 +49,7 @@ def speed(ctx: Context, settings: Evaluate, *, models: Mapping[str, Model], star
     for row in rows:
         row["peak_memory_MiB"] = memories.get(row["model"], {}).get(row["n_atoms"])
     write_csv(ctx.folder / "speed.csv", rows)
-    main = cells[settings.speed_supercell]
+    main = cells[main_size(start, settings)]
     here = {row["model"]: row for row in rows if row["n_atoms"] == len(main)}
     return {
         "sizes": ctx.folder / "speed.csv",
@@ -60,28 +59,6 @@ def speed(ctx: Context, settings: Evaluate, *, models: Mapping[str, Model], star
         "formula": main.get_chemical_formula(),
         "rows": rows,
     }
-
-
-def sizes(settings: Evaluate) -> list[Repeats]:
-    """Return the repeats of all supercells that are timed, the smallest first."""
-    main = settings.speed_supercell
-    others = settings.speed_supercells
-    if others is None:
-        twice = list(main)
-        twice[main.index(max(main))] *= 2
-        others = ((1, 1, 1), (twice[0], twice[1], twice[2]))
-    by_size = {int(np.prod(repeats)): repeats for repeats in (*others, main)}  # of equal size one, the main one first
-    return [by_size[size] for size in sorted(by_size)]
-
-
-def supercell(starts: list[Atoms], settings: Evaluate, repeats: Repeats | None = None) -> Atoms:
-    """Return the start that the recipe names, repeated. Raises RecipeError if there is none."""
-    wanted = settings.speed_start
-    for index, atoms in enumerate(starts):
-        if wanted in (index, atoms.info.get("name")):
-            return atoms.repeat(repeats or settings.speed_supercell)
-    names = [str(atoms.info.get("name", index)) for index, atoms in enumerate(starts)]
-    raise RecipeError(f"evaluate.speed_start: {wanted} is no start. Known: {', '.join(names)}.")
 
 
 def _times(
@@ -94,14 +71,14 @@ def _times(
         atoms.calc = calculator
         movers[name] = md.stepper(atoms)
     times: dict[str, list[float]] = {name: [] for name in movers}
-    n_steps = _WARM_UP + settings.speed_steps
+    n_steps = WARM_UP + settings.speed_steps
     for step in range(n_steps):
         for name, move in movers.items():
             start = time.perf_counter()
             move()
             times[name].append(time.perf_counter() - start)
         ctx.progress(share[0] + share[1] * (step + 1) / n_steps, f"{len(cell)} atoms, timing step {step + 1}")
-    return {name: float(np.median(values[_WARM_UP:]) * 1e3) for name, values in times.items()}
+    return {name: float(np.median(values[WARM_UP:]) * 1e3) for name, values in times.items()}
 
 
 def _memories(

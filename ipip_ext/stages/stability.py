@@ -44,7 +44,10 @@ def stability(ctx: Context, settings: Explore, *, model: Model, starts: Path, se
     seed: the same for every model, so that all start with equal velocities and
     feel equal random forces. A walk in which the model fails is stopped too.
     """
-    replicas = md.plan_replicas(fr.read_structures(starts), settings, seed, "stability")
+    structures = fr.read_structures(starts)
+    replicas = md.plan_replicas(structures, settings, seed, "stability")
+    if said := md.too_long(settings.timestep_fs, structures):
+        ctx.note(said)
     folder = ctx.folder / "md"
 
     def tell(done: int, total: int, text: str) -> None:

@@ -29,7 +29,7 @@ from ipip_ext.stages import inputs
 from ipip_ext.stages.evaluate import evaluate, predict
 from ipip_ext.stages.inputs import Calculator, Model
 from ipip_ext.stages.memory import on_cpu
-from ipip_ext.stages.speed import sizes, speed
+from ipip_ext.stages.speed import speed
 from ipip_ext.teachers.entries import AsePotential
 
 EMT_ENTRY = {"python": "ase.calculators.emt:EMT"}
@@ -295,14 +295,6 @@ def test_a_failed_evaluation_leaves_no_finished_stage(tmp_path):
 
 
 # ---------------------------------------------------------------- speed and memory
-
-
-def test_three_sizes_are_timed_unless_the_recipe_says_which():
-    assert sizes(Evaluate(speed_supercell=(3, 3, 1))) == [(1, 1, 1), (3, 3, 1), (6, 3, 1)]
-    assert sizes(Evaluate(speed_supercell=(1, 1, 1))) == [(1, 1, 1), (2, 1, 1)]
-    assert sizes(Evaluate(speed_supercell=(2, 2, 1), speed_supercells=())) == [(2, 2, 1)]
-    own = Evaluate(speed_supercell=(2, 2, 1), speed_supercells=((4, 4, 1), (1, 1, 1), (1, 2, 2)))
-    assert sizes(own) == [(1, 1, 1), (2, 2, 1), (4, 4, 1)]
 
 
 @pytest.mark.slow

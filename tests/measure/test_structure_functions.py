@@ -89,17 +89,51 @@ def test_distance_is_the_share_not_in_common():
 
 def test_strain_leaves_vacuum_and_fractions_alone():
     solid = shaken(1, 0)
-    assert sf.open_directions(solid) == [True, True, True]
+    assert sf.strained_directions(solid) == [True, True, True]
     more = sf.strain(solid, 0.02)
     assert np.allclose(more.cell.array, 1.02 * solid.cell.array)
     assert np.allclose(more.get_scaled_positions(), solid.get_scaled_positions())
     slab = fcc111("Cu", (2, 2, 3), vacuum=6.0, periodic=True)
-    assert sf.open_directions(slab) == [True, True, False]
+    assert sf.strained_directions(slab) == [True, True, False]
     slab.positions[:, 2] += 8.0  # the gap is in the middle of the cell now
     slab.wrap()
-    assert sf.open_directions(slab) == [True, True, False]
+    assert sf.strained_directions(slab) == [True, True, False]
     flat = sf.strain(slab, -0.03)
     assert np.allclose(flat.cell.array[2], slab.cell.array[2])
     assert np.allclose(flat.cell.array[:2], 0.97 * slab.cell.array[:2])
     assert np.allclose(flat.positions[:, 2], slab.positions[:, 2])
-    assert sf.open_directions(Atoms("Cu2", [[0, 0, 0], [0, 0, 2.2]])) == [False, False, False]
+    assert sf.strained_directions(Atoms("Cu2", [[0, 0, 0], [0, 0, 2.2]])) == [False, False, False]
+    bare = Atoms("Cu2", [[0, 0, 0], [2.2, 0, 0]], cell=[4.4, 0, 0], pbc=(True, False, False))
+    assert sf.strained_directions(bare) == [True, False, False]
+    assert np.allclose(sf.strain(bare, 0.1).positions[:, 0], [0, 2.42])
+    molecule = Atoms("Cu2", [[0, 0, 0], [0, 0, 2.2]], cell=[9.0, 9.0, 9.0])
+    assert sf.strained_directions(molecule) == [False, False, False]
+    assert sf.strain(molecule, 0.1) == molecule
+
+
+def test_rdf_of_what_is_not_periodic_knows_no_box():
+    water = Atoms("OH2", [[0, 0, 0.12], [0, 0.76, -0.48], [0, -0.76, -0.48]])
+    r_A, parts = sf.rdf([water], 3.0)
+    pairs = {
+        name: float(np.sum(g * np.diff((np.append(r_A, 3.025) - 0.025) ** 3) / 3.0**3)) for name, g in parts.items()
+    }
+    assert pairs == {"H-H": pytest.approx(2 / 9), "H-O": pytest.approx(4 / 9), "O-O": 0.0}  # ordered pairs of 3 x 3
+    assert r_A[np.argmax(parts["H-H"])] == pytest.approx(1.52, abs=0.03)
+    for box_A in (12.0, 100.0):
+        boxed = water.copy()
+        boxed.set_cell([box_A] * 3)
+        for pair, g in sf.rdf([boxed], 3.0)[1].items():
+            assert np.allclose(g, parts[pair])
+
+
+@pytest.mark.parametrize("pbc", [(True, True, False), (True, False, False)])
+def test_rdf_of_a_slab_and_a_wire_is_that_of_a_longer_one(pbc):
+    small = bulk("Cu", cubic=True)
+    small.rattle(0.1, seed=1)
+    small.pbc = pbc
+    repeats = [3 if periodic else 1 for periodic in pbc]
+    bare = small.copy()
+    bare.set_cell(np.where(np.array(pbc)[:, None], small.cell.array, 0.0))
+    for pair, g in sf.rdf([small], 6.0)[1].items():
+        assert np.allclose(g, sf.rdf([small * repeats], 6.0)[1][pair], atol=1e-9)
+        assert np.allclose(g, sf.rdf([bare], 6.0)[1][pair], atol=1e-9)

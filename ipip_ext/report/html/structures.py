@@ -11,26 +11,25 @@ import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers
 from ase.data.colors import jmol_colors
-from ase.visualize.plot import plot_atoms
 from matplotlib import colormaps
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
-from matplotlib.lines import Line2D
+from matplotlib.colors import to_hex
 
 from ipip_ext.data import frames as fr
 from ipip_ext.data.tables import read_csv
 from ipip_ext.measure.breakdown import TEMPERATURE, Exam, read
 from ipip_ext.potentials.base import Array
-from ipip_ext.report.html.figures import grid, svg
-from ipip_ext.report.html.parts import Html, element, join, paragraph, picture, table
-from ipip_ext.report.plots import plain
+from ipip_ext.report.html.atoms import SIDE_PX, STYLE, View
+from ipip_ext.report.html.parts import Html, data_uri, element, join, paragraph, picture, table
 from ipip_ext.units import MEV_PER_EV
 
 N_SHOWN = 6
 _MOST_ATOMS = 800
-"""Of larger cells no picture is drawn: an atom is a few hundred bytes of it, and nothing could be seen."""
-_VIEW, _RADII = "-80x,12y,0z", 0.7
-"""From the side, where a slab shows its layers; share of the covalent radii, so that atoms behind are seen."""
+"""Of larger cells no picture is drawn: nothing could be seen."""
+
+_GAP_PX, _LEGEND_PX, _STEPS = 24.0, 36.0, 32
+"""Between two pictures; height of what is written below them; colours of a scale."""
+
+_HEAT = colormaps["inferno_r"]
 
 
 @dataclass(frozen=True)
@@ -118,22 +117,43 @@ def _said(value: Any) -> str:
 
 def draw(one: Worst) -> str:
     """Return two pictures of a frame side by side: its elements, and the size of each atom's force error."""
-    figure, (left, right) = grid(2, panel_in=(2.4, 2.5))
-    error = one.force_error_eV_per_A
-    scale = Normalize(0, float(error.max()) or 1.0)
-    symbols = one.frame.get_chemical_symbols()
-    colours = {symbol: jmol_colors[atomic_numbers[symbol]] for symbol in sorted(set(symbols))}
-    bare = Atoms(symbols, positions=one.frame.positions, cell=one.frame.cell, pbc=one.frame.pbc)
-    heat = colormaps["inferno_r"]
-    for panel, colors in ((left, [colours[s] for s in symbols]), (right, heat(scale(error))[:, :3])):
-        plot_atoms(bare, panel, rotation=_VIEW, colors=np.asarray(colors), radii=_RADII, show_unit_cell=1)
-        panel.set_axis_off()
-    handles = [
-        Line2D([], [], marker="o", linestyle="", markeredgecolor="black", markerfacecolor=tuple(c), label=plain(s))
-        for s, c in colours.items()
+    view, symbols, error = View.of(one.frame), one.frame.get_chemical_symbols(), one.force_error_eV_per_A
+    colours = {symbol: to_hex(jmol_colors[atomic_numbers[symbol]]) for symbol in sorted(set(symbols))}
+    most = float(error.max()) or 1.0
+    left = view.drawn([colours[symbol] for symbol in symbols], named=True) + _legend(colours)
+    right = view.drawn([to_hex(_HEAT(share)) for share in error / most]) + _scale(most)
+    width, height = 2 * SIDE_PX + _GAP_PX, SIDE_PX + _LEGEND_PX
+    drawn = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}"'
+        f' height="{height:.0f}"><style>{STYLE}</style><g>{left}</g>'
+        f'<g transform="translate({SIDE_PX + _GAP_PX:.0f} 0)">{right}</g></svg>'
+    )
+    return data_uri(drawn.encode(), "svg+xml")
+
+
+def _legend(colours: Mapping[str, str]) -> str:
+    """Return the elements with their colours, in a row below a picture."""
+    step = min(48.0, SIDE_PX / len(colours))
+    first, y = (SIDE_PX - step * len(colours)) / 2, SIDE_PX + 18
+    shown = (
+        f'<circle cx="{first + i * step + 8:.1f}" cy="{y:.1f}" r="6" fill="{colour}"/>'
+        f'<text x="{first + i * step + 17:.1f}" y="{y + 4.5:.1f}" style="text-anchor:start">{symbol}</text>'
+        for i, (symbol, colour) in enumerate(colours.items())
+    )
+    return f'<g font-size="13">{"".join(shown)}</g>'
+
+
+def _scale(most_eV_per_A: float) -> str:
+    """Return the colours of force errors with their numbers, as a bar below a picture."""
+    y, step = SIDE_PX + 6, SIDE_PX / _STEPS
+    size = f'y="{y:.1f}" width="{step + 0.5:.1f}" height="10"'
+    cells = [f'<rect x="{i * step:.1f}" {size} fill="{to_hex(_HEAT(i / _STEPS))}"/>' for i in range(_STEPS)]
+    words = [
+        f'<text x="{x:.1f}" y="{y + 24:.1f}" font-size="12" style="text-anchor:{anchor}">{said}</text>'
+        for x, anchor, said in (
+            (0.0, "start", "0"),
+            (SIDE_PX / 2, "middle", "force error (eV/Å)"),
+            (SIDE_PX, "end", f"{most_eV_per_A:.2g}"),
+        )
     ]
-    left.legend(handles=handles, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=4, frameon=False)
-    bar = figure.colorbar(ScalarMappable(scale, heat), ax=right, orientation="horizontal", shrink=0.8, aspect=25)
-    bar.set_label("force error (eV/Å)", fontsize=7)
-    bar.ax.tick_params(labelsize=7)
-    return svg(figure)
+    return "".join([*cells, *words])
