@@ -13,15 +13,14 @@ from ipip_ext.backends.mace.model import DTYPES, Student
 
 
 class MaceNetwork:
-    """A copy of a student, with the faster convolution where it is on a CPU."""
+    """A copy of a student, with the faster convolution."""
 
     def __init__(self, student: Student, device: str) -> None:
         self.spec = student.spec
         self.dtype = DTYPES[student.spec.config.dtype]
         self.device = device
         self.module: torch.nn.Module = student.clone().module.to(device)
-        if device == "cpu":
-            convolution.install(self.module)
+        convolution.install(self.module)
 
     def graph(self, frame: Atoms) -> Graph:
         """Return the graph of `frame`, within the student's cut-off."""

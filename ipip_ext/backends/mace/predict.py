@@ -37,8 +37,7 @@ class MacePotential:
         self.device = device
         self.n_parameters: int | None = sum(p.numel() for p in module.parameters())
         self.module = module.to(device).eval().requires_grad_(False)
-        if device == "cpu":
-            convolution.install(self.module)
+        convolution.install(self.module)
         self.dtype = next(module.parameters()).dtype
         self.r_max_A = float(module.r_max)  # type: ignore[arg-type]
         self.index = species_index([int(z) for z in module.atomic_numbers])  # type: ignore[union-attr]
