@@ -22,6 +22,7 @@ from ipip_ext.backends.base import FitData, FitJob, FitResult, Model
 from ipip_ext.backends.checkpoint import Checkpoint, Progress
 from ipip_ext.backends.loss import Labels, Totals, huber_loss
 from ipip_ext.backends.network import Network
+from ipip_ext.backends.recorded import Recordable, RecordedStep, room_for
 from ipip_ext.backends.samples import Sample, chunks, labels_of, largest, scaled
 from ipip_ext.errors import Diverged, StageFailed
 from ipip_ext.recipe.training import Fit
@@ -57,7 +58,15 @@ class Trainer:
         self.start = self.best = self._weights()
         self.steps_per_epoch = math.ceil(len(self.train) / (settings.batch_size - self.n_replay))
         self.epochs = settings.most_epochs(self.steps_per_epoch)
+        self.recorded = self._to_record()
         self.started = time.monotonic()
+
+    def _to_record(self) -> RecordedStep | None:
+        if not isinstance(self.network, Recordable):
+            return None
+        fresh, replay = ([sample.graph for sample in samples] for samples in (self.train, self.replay))
+        room = room_for(self.network, fresh, self.settings.batch_size - self.n_replay, replay, self.n_replay)
+        return RecordedStep(self.network, self.settings, self.parameters, room)
 
     def run(self) -> FitResult:
         """Train to the last epoch or until patience runs out; return the best model by validation loss."""
@@ -103,12 +112,16 @@ class Trainer:
                     " student or another device; finished epochs are kept."
                 )
             self.state.passes *= 2
+            self.recorded = None  # and the memory that it keeps
             torch.cuda.empty_cache()
             self.hooks.note(
                 f"{why}: from now on a step takes {self.state.passes} passes, each over a part of its batch"
             )
 
     def _accumulate(self, batch: Sequence[Sample]) -> torch.Tensor:
+        recorded = self._recorded_loss(batch)
+        if recorded is not None:
+            return recorded
         loss = torch.zeros((), device=self.device)
         for part in chunks(batch, math.ceil(len(batch) / self.state.passes)):
             output, labels = self._evaluate(part, training=True)
@@ -116,6 +129,15 @@ class Trainer:
             part_loss = huber_loss(output, labels, settings)
             part_loss.backward()  # type: ignore[no-untyped-call]
             loss = loss + part_loss.detach()
+        return loss
+
+    def _recorded_loss(self, batch: Sequence[Sample]) -> torch.Tensor | None:
+        if self.recorded is None or not self.recorded.may_record or self.state.passes > 1:
+            return None
+        graphs, labels = [sample.graph for sample in batch], labels_of(batch, self.network.dtype, "cpu", stress=False)
+        loss = self.recorded.loss(graphs, labels)
+        if not self.recorded.may_record:
+            self.hooks.note(f"steps are not recorded on the GPU and take longer ({self.recorded.why_not})")
         return loss
 
     def _evaluate(self, batch: Sequence[Sample], *, training: bool) -> tuple[Mapping[str, torch.Tensor], Labels]:

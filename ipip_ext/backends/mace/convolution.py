@@ -1,8 +1,9 @@
-"""MACE's convolution as a few dense products: the same weights and numbers, up to rounding, in less time on a CPU.
+"""MACE's convolution as a few dense products: the same weights and numbers, up to rounding, in less time.
 
 e3nn multiplies one path after the other, in slices of tensors as large as edges times channels, and the gradient of
 every slice is such a tensor full of zeros. Training and MD of a small MACE on a CPU are bound by that traffic. Here all
 paths that begin at one irrep are one batched matrix product. MACE calls it through its own hook for fused convolutions.
+On a GPU it is fewer and larger kernels (docs/benchmarks.md).
 """
 
 from __future__ import annotations

@@ -10,18 +10,18 @@ from ase import Atoms
 from ipip_ext.backends.mace import convolution
 from ipip_ext.backends.mace.graphs import Graph, collate, graph_of, species_index
 from ipip_ext.backends.mace.model import DTYPES, Student
+from ipip_ext.backends.recorded import Room
 
 
 class MaceNetwork:
-    """A copy of a student, with the faster convolution where it is on a CPU."""
+    """A copy of a student, with the faster convolution."""
 
     def __init__(self, student: Student, device: str) -> None:
         self.spec = student.spec
         self.dtype = DTYPES[student.spec.config.dtype]
         self.device = device
         self.module: torch.nn.Module = student.clone().module.to(device)
-        if device == "cpu":
-            convolution.install(self.module)
+        convolution.install(self.module)
 
     def graph(self, frame: Atoms) -> Graph:
         """Return the graph of `frame`, within the student's cut-off."""
@@ -33,8 +33,39 @@ class MaceNetwork:
         output: Mapping[str, torch.Tensor] = self.module(batch, training=training, compute_stress=stress)
         return output
 
+    def size(self, graph: Graph) -> tuple[int, int]:
+        """Return how many atoms and edges a graph has."""
+        return len(graph.species), graph.edge_index.shape[1]
+
+    def filled(self, graphs: Sequence[Graph], room: Room) -> Mapping[str, torch.Tensor]:
+        """Return `graphs` as a batch of `room`'s shape on the CPU, which ends with atoms without neighbours."""
+        sizes = [self.size(graph) for graph in graphs]
+        n_atoms, n_edges = (sum(size[axis] for size in sizes) for axis in (0, 1))
+        filling = [_alone(room.atoms - n_atoms, room.edges - n_edges, self.spec.config.r_max_A, self.dtype)]
+        empty = [_alone(0, 0, self.spec.config.r_max_A, self.dtype)] * (room.frames - len(graphs) - 1)
+        return collate([*graphs, *filling, *empty], len(self.spec.atomic_numbers), "cpu")
+
+    def evaluate_filled(self, batch: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+        """Return MACE's own output for such a batch."""
+        output: Mapping[str, torch.Tensor] = self.module(
+            {**batch, "positions": batch["positions"].detach()}, training=True
+        )
+        return output
+
     def finished(self, weights: Mapping[str, torch.Tensor]) -> Student:
         """Return the student with these weights, all of them trainable, with MACE's own convolution."""
         self.module.load_state_dict(weights)
         convolution.remove(self.module)
         return Student(self.spec, self.module.cpu().eval().requires_grad_(True))
+
+
+def _alone(n_atoms: int, n_edges: int, r_max_A: float, dtype: torch.dtype) -> Graph:
+    """Return atoms without neighbours; edges are from the first to an image of itself beyond the cut-off."""
+    return Graph(
+        species=torch.zeros(n_atoms, dtype=torch.long),
+        positions=torch.zeros(n_atoms, 3, dtype=dtype),
+        cell=torch.eye(3, dtype=dtype),
+        edge_index=torch.zeros(2, n_edges, dtype=torch.long),
+        unit_shifts=torch.zeros(n_edges, 3, dtype=dtype),
+        shifts=torch.full((n_edges, 3), 2 * r_max_A, dtype=dtype),
+    )

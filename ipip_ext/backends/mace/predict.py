@@ -11,6 +11,7 @@ from ase import Atoms
 from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
+from ipip_ext.backends.capture import can_record
 from ipip_ext.backends.mace import convolution
 from ipip_ext.backends.mace._mace import torchsim_model
 from ipip_ext.backends.mace.graphs import Batch, Graph, collate, graph_of, species_index
@@ -27,7 +28,7 @@ class MacePotential:
     """Any MACE module with an energy and forces, evaluated in batches.
 
     Batches are cut by atoms, so that memory is bounded whatever the frames' sizes. The module is taken over: it is no
-    more for saving.
+    more for saving. may_record: whether sessions record their steps (`replay`), as they do on a GPU.
     """
 
     batched = True
@@ -37,12 +38,12 @@ class MacePotential:
         self.device = device
         self.n_parameters: int | None = sum(p.numel() for p in module.parameters())
         self.module = module.to(device).eval().requires_grad_(False)
-        if device == "cpu":
-            convolution.install(self.module)
+        convolution.install(self.module)
         self.dtype = next(module.parameters()).dtype
         self.r_max_A = float(module.r_max)  # type: ignore[arg-type]
         self.index = species_index([int(z) for z in module.atomic_numbers])  # type: ignore[union-attr]
         self.max_atoms = _max_atoms(module) if device == "cpu" else _MAX_ATOMS["cuda"]
+        self.may_record = can_record(device)
 
     def compute(self, frames: Sequence[Atoms], *, stress: bool = False) -> list[Prediction]:
         """Return energies and forces; raises DataError for an element the model was not trained on."""

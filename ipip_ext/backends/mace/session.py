@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +11,9 @@ import torch
 from ase import Atoms
 from numpy.typing import NDArray
 
+from ipip_ext.backends.capture import TRIES
 from ipip_ext.backends.mace.graphs import Batch
+from ipip_ext.backends.mace.replay import MOST_ATOMS, PLAIN_STEPS, Places, Recording
 from ipip_ext.backends.mace.verlet import SKIN_A, VerletLists
 from ipip_ext.errors import DataError
 from ipip_ext.potentials.base import Array
@@ -61,9 +64,14 @@ class MaceSession:
         on_device = torch.as_tensor(self.finite, dtype=self.potential.dtype).to(self.potential.device)
         parts = zip(self.blocks, torch.split(on_device, sizes), strict=True)
         outputs = [block.evaluate(positions) for block, positions in parts]
-        energies, forces = zip(*outputs, strict=True)
-        numbers = torch.cat([*energies, *(f.reshape(-1) for f in forces)]).cpu().double().numpy()
-        return numbers[: len(self.counts)], numbers[len(self.counts) :].reshape(-1, 3)
+        energies, forces, n_near = zip(*outputs, strict=True)
+        numbers = torch.cat([*energies, *(f.reshape(-1) for f in forces), *n_near]).cpu().double().numpy()
+        ends = np.cumsum([len(self.counts), self.finite.size])
+        told = iter(numbers[ends[1] :])
+        full = [block.is_full(int(next(told))) for block, n in zip(self.blocks, n_near, strict=True) if len(n)]
+        if any(full):  # those are not recorded any more
+            return self._evaluate(sizes)
+        return numbers[: ends[0]], numbers[ends[0] : ends[1]].reshape(-1, 3)
 
 
 class _Block:
@@ -74,6 +82,10 @@ class _Block:
         self.part = part
         self.lists = VerletLists(frames, potential.r_max_A, skin_A)
         self.fixed = _fixed(potential, frames)
+        self.recording: Recording | None = None
+        self.plain_steps = self.failures = 0
+        self.may_record = potential.may_record and len(self.lists.built) <= MOST_ATOMS
+        self.nothing = torch.zeros(0, dtype=potential.dtype, device=potential.device)
         self._upload()
 
     def renew(self, positions: Array, skip: NDArray[np.bool_]) -> dict[int, str]:
@@ -90,9 +102,16 @@ class _Block:
         shifts = np.concatenate([each.shifts for each in edges])
         self.pairs = torch.from_numpy(pairs).to(self.potential.device)
         self.shifts = torch.from_numpy(shifts).to(self.potential.device, self.potential.dtype)
+        if self.recording is not None and not self.recording.places.put(self.pairs, self.shifts):
+            self.recording = None
 
-    def evaluate(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return energies (n_frames,) and forces (n_rows, 3) at `positions`, on the device."""
+    def evaluate(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return energies (n_frames,) and forces (n_rows, 3) at `positions`, on the device.
+
+        The third is how many pairs are within the cut-off, (1,), which `is_full` asks for; (0,) if it need not.
+        """
+        if self.recording is not None:
+            return self.recording(positions)
         vectors = positions.index_select(0, self.pairs[1]) - positions.index_select(0, self.pairs[0]) + self.shifts
         # pairs in the skin add exact zeros to MACE's sums; without them a small cell is a third cheaper
         near = torch.nonzero((vectors * vectors).sum(dim=1) < self.potential.r_max_A**2)[:, 0]
@@ -102,7 +121,26 @@ class _Block:
             "shifts": self.shifts.index_select(0, near),
         }
         output = self.potential.forward({**self.fixed, **moving}, stress=False)
-        return output["energy"].detach(), output["forces"].detach()
+        self.plain_steps += 1
+        if self.may_record and self.plain_steps % PLAIN_STEPS == 0:
+            self._record(positions, len(near))
+        return output["energy"].detach(), output["forces"].detach(), self.nothing
+
+    def is_full(self, n_near: int) -> bool:
+        """Tell whether a recording had too little room for so many pairs; then it is no more."""
+        if self.recording is None or n_near <= self.recording.room:
+            return False
+        self.recording = None
+        return True
+
+    def _record(self, positions: torch.Tensor, n_near: int) -> None:
+        places = Places(self.pairs, self.shifts, self.potential.r_max_A)
+        try:
+            evaluate = partial(self.potential.forward, stress=False)
+            self.recording = Recording(evaluate, self.fixed, places, positions, n_near)
+        except Exception:  # noqa: BLE001 - too little memory, say; if the device has failed the next step does
+            self.failures += 1
+            self.may_record = self.failures < TRIES
 
 
 def _fixed(potential: MacePotential, frames: Sequence[Atoms]) -> Batch:
