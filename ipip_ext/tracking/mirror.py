@@ -85,6 +85,11 @@ class MlflowMirror:
         self._next = time.monotonic() + max(FLUSH_EVERY_S, (time.monotonic() - start) / FLUSH_SHARE)
         return mirrored
 
+    def renew(self) -> None:
+        """Register the student anew where the code of its registered version is no longer today's."""
+        if self._runs is not None:
+            self._runs.publish()
+
     @property
     def run_id(self) -> str | None:
         """MLflow's id of the run folder's own run; None while there is none."""
@@ -98,6 +103,7 @@ class MlflowMirror:
 def replay(run_folder: Path, tracking: Tracking) -> int:
     """Mirror what MLflow lacks of the events in `run_folder`; return how many events that was.
 
+    A registered student whose code is not today's gets another version.
     Raises UserError when there is nothing to mirror, a run is at work there (it mirrors itself), or the store can't be
     used.
     """
@@ -108,7 +114,10 @@ def replay(run_folder: Path, tracking: Tracking) -> int:
     name = next((recipe["name"] for recipe in recipes if "name" in recipe), run_folder.absolute().name)
     try:
         with lock.held(run_folder):
-            return MlflowMirror(run_folder, tracking, name).catch_up()
+            mirror = MlflowMirror(run_folder, tracking, name)
+            mirrored = mirror.catch_up()
+            mirror.renew()
+            return mirrored
     except UserError:
         raise
     except Exception as error:

@@ -35,6 +35,7 @@ class Runs:
         self._child_params: dict[str, str] = {}
         self._inputs: Sequence[Input] = ()
         self._current = ""  # the run of the stage under way
+        self._has_student = False
 
     def note(self, entry: Entry) -> None:
         """Remember what later entries depend on."""
@@ -42,6 +43,7 @@ class Runs:
         self._inputs = entry.inputs or self._inputs
         if entry.status == "RUNNING":
             self._current = entry.run
+        self._has_student |= entry.student
 
     def log(self, entry: Entry, seconds: float) -> None:
         """Log `entry`; its metrics wait for `commit`."""
@@ -55,12 +57,17 @@ class Runs:
             self._client.set_tag(run_id, key, value)
         if entry.artifact is not None:
             artifacts.upload(self._client, run_id, self._folder, entry.run, entry.artifact)
-        if entry.student and self._registers:
-            publish(self._client, self._experiment, run_id, self._name, self._folder)
+        if entry.student:
+            self.publish()
         if entry.status == "RUNNING":
             self._client.update_run(run_id, status="RUNNING")
         elif entry.status is not None:
             self._end(entry.status, when)
+
+    def publish(self) -> None:
+        """Register the student, if the run has one by now and no version holds it with the code of today."""
+        if self._registers and self._has_student and "" in self.ledger.runs:
+            publish(self._client, self._experiment, self.ledger.runs[""], self._name, self._folder)
 
     def commit(self, mirrored: int) -> None:
         """Send the metrics that wait, then write down that `mirrored` events are in the store."""
