@@ -6,9 +6,6 @@ import io
 import logging
 import shutil
 import tempfile
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +36,7 @@ def publish(client: Any, experiment: str, run_id: str, name: str, run_folder: Pa
     versions have other code is registered anew, because that code may not run any more.
     Raises what MLflow and the disk raise.
     """
-    with tempfile.TemporaryDirectory() as place, _quiet():
+    with tempfile.TemporaryDirectory() as place:
         student = Path(place, "student")
         if not _copy(run_folder, student):
             return
@@ -130,17 +127,3 @@ def _register(client: Any, logged: Any, run_id: str, name: str, tags: dict[str, 
         name, logged.artifact_location, run_id=run_id, tags=tags, model_id=logged.model_id, await_creation_for=0
     )
     return str(made.version)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep MLflow from advising on type hints and serving; what fails is raised all the same."""
-    logger = logging.getLogger("mlflow")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
