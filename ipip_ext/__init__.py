@@ -3,10 +3,10 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ipip_ext.teachers.load import load_calculator, load_potential
+    from ipip_ext.teachers.load import load_calculator, load_potential, load_structures
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load_calculator", "load_potential"]
+__all__ = ["__version__", "load_calculator", "load_potential", "load_structures"]
 
 
 def __getattr__(name: str) -> Any:

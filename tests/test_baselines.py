@@ -170,7 +170,7 @@ def test_curves_of_a_baselines_iterations_stay_apart():
         for entry in translate(Event("metric", "loss", 1.0, f"baseline-no_forget/iter-0{i}/pretrain", 0))
         for key in entry.metrics
     }
-    assert keys == {"work/iter-01/pretrain/loss", "work/iter-02/pretrain/loss"}
+    assert keys == {"work.iter-01.pretrain.loss", "work.iter-02.pretrain.loss"}
 
 
 def test_a_conventional_baseline_costs_a_finished_run_its_own_stages_only(grown):

@@ -115,15 +115,15 @@ def test_the_mlflow_store_has_one_parent_its_children_and_one_run_a_baseline(fin
     final = {f"{split}_{key}" for split in ("test", "test_id", "test_ood")
              for key in ("force_mae_meV_per_A", "energy_mae_meV_per_atom")}  # fmt: skip
     for one in (parent, *children):
-        first = {key for key in one.data.metrics if not key.startswith("work/")}
+        first = {key for key in one.data.metrics if not key.startswith("work.")}
         assert first - {"training_wall_s"} == final | {"md_step_ms"}, one.info.run_name
-        assert "work/detail/test_force_rmse_meV_per_A" in one.data.metrics
+        assert "work.detail.test_force_rmse_meV_per_A" in one.data.metrics
         assert one.info.status == "FINISHED"
     assert parent.data.params["student.hidden_irreps"] == "4x0e+4x1o"
     assert any(key.startswith("data_sha256") for key in parent.data.params)
     assert any(key.startswith("versions.") for key in parent.data.params)
     iteration = next(r for r in children if r.info.run_name == "iteration 0")
-    history = client.get_metric_history(iteration.info.run_id, "work/finetune/valid_force_mae_meV_per_A")
+    history = client.get_metric_history(iteration.info.run_id, "work.finetune.valid_force_mae_meV_per_A")
     assert [point.step for point in history] == [0, 1, 2, 3]
     artifacts = {item.path for item in client.list_artifacts(parent.info.run_id)}
     assert {"recipe.yaml", "compare.csv", "time.csv", "parity.png", "iterations.png", "model"} <= artifacts

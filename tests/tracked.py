@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import socket
 
 from ipip_ext.run.events import Event, EventBus, JsonLines
 
-FINAL = {"test_force_mae_meV_per_A": 40.0, "test_energy_mae_meV_per_atom": 3.0, "md_steps_per_s": 900.0}
+FINAL = {"test_force_mae_meV_per_A": 40.0, "test_energy_mae_meV_per_atom": 3.0, "md_step_ms": 30.0}
 EPOCHS = 5
 T0 = 1_700_000_000.0
 
@@ -94,8 +95,9 @@ def all_runs(tracking):
 
 
 def history(tracking, run, key):
+    """Return what was measured, without the places that are kept for it."""
     points = connect(tracking).get_metric_history(run.info.run_id, key)
-    return sorted((point.step, point.value) for point in points)
+    return sorted((point.step, point.value) for point in points if not math.isnan(point.value))
 
 
 def free_port():

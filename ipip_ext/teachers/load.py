@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from ase import Atoms
 from ase.calculators.calculator import Calculator
 
 from ipip_ext.backends import registry
 from ipip_ext.backends.committee import CommitteePotential
+from ipip_ext.data import frames
 from ipip_ext.errors import CalculatorError, ModelFileError, did_you_mean
 from ipip_ext.potentials.base import Potential
 from ipip_ext.recipe import students
@@ -38,6 +40,14 @@ def load_potential(path: Path, device: str = "cpu") -> Potential:
     folder = model_folder(path)
     backend = registry.backend(backend_of(folder))
     return backend.potential(backend.load(folder), device)
+
+
+def load_structures(path: str | Path) -> list[Atoms]:
+    """Return every structure of a file in any format that ASE reads.
+
+    Raises DataError if the file is missing, empty, unreadable, or holds what is no structure.
+    """
+    return frames.read_structures(Path(path))
 
 
 def _committee(folder: Path, device: str) -> CommitteePotential:

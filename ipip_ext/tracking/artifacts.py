@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
 from ipip_ext.run import disk
 from ipip_ext.run.layout import EVENTS
+from ipip_ext.tracking.names import name_of, shown
 
 log = logging.getLogger("ipip_ext")
 
@@ -20,18 +22,25 @@ def upload(client: Any, run_id: str, run_folder: Path, run: str, artifact: str) 
     """
     path = run_folder / artifact
     if _leads_out(path, run_folder):
-        log.warning("%s names %s, outside of the run folder, so MLflow does not get it", EVENTS, artifact)
+        log.warning("%s names %s, outside of the run folder, so MLflow does not get it", EVENTS, shown(artifact))
         return
-    inside = Path(artifact)
+    inside = Path(os.path.relpath(path, run_folder))
     if run and inside.parts[:1] == (run,):
         inside = inside.relative_to(run)
     if path.is_dir():
-        client.log_artifacts(run_id, str(path), inside.as_posix())
+        client.log_artifacts(run_id, str(path), _place(inside))
     elif path.is_file():
-        folder = inside.parent.as_posix()
-        client.log_artifact(run_id, str(path), None if folder == "." else folder)
+        client.log_artifact(run_id, str(path), _place(inside.parent))
     else:
-        log.warning("%s is not there, so MLflow does not get it", path)
+        log.warning("%s is not there, so MLflow does not get it", shown(str(path)))
+
+
+def _place(folder: Path) -> str | None:
+    """Return the folder in MLflow; None for the topmost. MLflow refuses what begins like a way out."""
+    place = folder.as_posix()
+    if place == ".":
+        return None
+    return name_of(place) if place.startswith("..") else place
 
 
 def _leads_out(path: Path, folder: Path) -> bool:

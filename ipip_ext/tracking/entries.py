@@ -10,19 +10,28 @@ from typing import Any
 
 from ipip_ext.run.events import Event
 from ipip_ext.run.layout import MODEL
+from ipip_ext.tracking.names import flat_name_of, name_of
 
 CHILD_PARAMS = ("recipe.name", "seed", "student.hidden_irreps")
-_WORK = "work/"
-"""Start of the keys of what only some runs have: MLflow sorts by key, and what can be compared should come first."""
+FIRST = ("test_force_mae_meV_per_A", "test_energy_mae_meV_per_atom", "md_step_ms")
+"""The metrics that every page of MLflow's is to begin with."""
+STOPPED = "ipip.stopped"
+"""Tag: why a run was stopped."""
+_WORK = "work"
+"""First word of the keys of what only some runs have. MLflow sorts by key, and what can be compared should come first.
+
+Words stand apart by dots, not by `/`, which makes a section of its own on MLflow's page of charts: those come before
+all that have none.
+"""
 _DETAIL = re.compile(
     r"test.*_(ci95_(low|high)|p95|rmse)_.*|test.*_angle_deg|test.*_(force|energy|stress)_mae_(?!meV).*"
-    r"|md_step_ms_\d+_atoms|md_sane_share_.+K|n_.+"
+    r"|md_step_ms_\d+_atoms|md_sane_share_.+K|n_.+",
+    re.DOTALL,
 )
 """All but the errors, the speed and the stability that one looks for first: MLflow's page shows seven rows at once."""
 _OF_CURVE = re.compile(r"test(_id|_ood)?_(force|energy)_mae_meV_per_(A|atom)")
 """What is drawn over iterations; each iteration's own run has all of it."""
 MAX_VALUE = 6000  # MLflow's limit on the length of a parameter
-MAX_KEY = 250  # and of a key
 
 
 @dataclass(frozen=True)
@@ -38,6 +47,7 @@ class Input:
 class Entry:
     """What one event adds to one run: "" for the parent, else the folder of a child.
 
+    gone: tags that hold no more. ahead: metrics that are to stand before all others of the run and of its children.
     student: whether the final student is there now.
     """
 
@@ -46,6 +56,8 @@ class Entry:
     step: int = 0
     params: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
+    gone: Sequence[str] = ()
+    ahead: Sequence[str] = ()
     artifact: str | None = None
     status: str | None = None
     inputs: Sequence[Input] = ()
@@ -72,15 +84,18 @@ def run_title(run: str) -> tuple[str, str]:
 
 def _run(event: Event) -> list[Entry]:
     if event.name == "started":
-        tags = {str(key): str(value) for key, value in event.data.get("tags", {}).items()}
-        return [Entry(params=_params(event.data), tags=tags, status="RUNNING", inputs=_inputs(event.data))]
+        params = _params(event.data)
+        tags = {name_of(str(key)): _text(str(value)) for key, value in event.data.get("tags", {}).items()}
+        ahead = FIRST if "seed" in params else ()  # a grid of runs has no errors of its own
+        inputs = _inputs(event.data)
+        return [Entry(params=params, tags=tags, gone=(STOPPED,), ahead=ahead, status="RUNNING", inputs=inputs)]
     if event.name == "finished":
         return [Entry(tags={"ipip.result": "final"}, status="FINISHED")]
     if event.name == "withdrawn":  # the numbers that stand there are of before
         return [Entry(tags={"ipip.result": f"withdrawn: {event.value}"[:MAX_VALUE]})]
     why = str(event.value or event.name)
     by_hand = re.search("interrupt|signal|kill|ctrl", why, re.IGNORECASE)
-    return [Entry(tags={"ipip.stopped": why[:MAX_VALUE]}, status="KILLED" if by_hand else "FAILED")]
+    return [Entry(tags={STOPPED: _text(why)}, status="KILLED" if by_hand else "FAILED")]
 
 
 def _stage(event: Event) -> list[Entry]:
@@ -102,9 +117,9 @@ def _metric(event: Event) -> list[Entry]:
 def _row(event: Event) -> list[Entry]:
     run, role = run_of(event.data.get("stage", event.stage)), str(event.data.get("role", ""))
     metrics = _numbers({_final(key): value for key, value in event.data.get("metrics", {}).items()})
-    entries = [Entry(run, metrics=metrics, tags={"role": role, "ipip.model": event.name})]
+    entries = [Entry(run, metrics=metrics, tags={"role": _text(role), "ipip.model": _text(event.name)})]
     if role == "iteration" and run.startswith("iter-"):
-        curve = {f"{_WORK}iteration/{key}": value for key, value in metrics.items() if _OF_CURVE.fullmatch(key)}
+        curve = {_key(_WORK, "iteration", key): value for key, value in metrics.items() if _OF_CURVE.fullmatch(key)}
         entries.append(Entry(metrics=curve, step=int(run.removeprefix("iter-"))))
     return entries
 
@@ -117,13 +132,17 @@ _KINDS = {"run": _run, "stage": _stage, "metric": _metric, "row": _row, "artifac
 
 
 def _final(name: str) -> str:
-    return f"{_WORK}detail/{name}" if _DETAIL.fullmatch(name) else name
+    return _key(_WORK, "detail", name) if _DETAIL.fullmatch(name) else _key(name)
 
 
 def _within(stage: str, name: str) -> str:
     # a baseline may have iterations of its own, whose curves must not fall on each other
     last = stage.partition("/")[2] if stage.startswith("baseline-") else stage.rsplit("/", 1)[-1]
-    return f"{_WORK}{last}/{name}" if last else name
+    return _key(_WORK, *last.split("/"), name) if last else name_of(name)
+
+
+def _key(*words: str) -> str:
+    return flat_name_of(".".join(words))
 
 
 def _params(data: Mapping[str, Any]) -> dict[str, str]:
@@ -134,7 +153,7 @@ def _params(data: Mapping[str, Any]) -> dict[str, str]:
         values["baselines"] = ", ".join(str(one.get("name", one["kind"])) for one in values["baselines"])
     for part in ("versions", "hardware", "data_sha256"):
         values |= {f"{part}.{key}": value for key, value in data.get(part, {}).items()}
-    return {_key(key): _text(value) for key, value in values.items()}
+    return {name_of(str(key)): _text(value) for key, value in values.items()}
 
 
 def _inputs(data: Mapping[str, Any]) -> list[Input]:
@@ -144,13 +163,9 @@ def _inputs(data: Mapping[str, Any]) -> list[Input]:
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
-    return {_key(key): float(value) for key, value in values.items() if isinstance(value, int | float)}
-
-
-def _key(key: str) -> str:
-    # MLflow refuses other characters, and // because a key may become a path
-    return re.sub(r"/+", "/", re.sub(r"[^\w\-. :/]", "_", key, flags=re.ASCII)).strip("/")[:MAX_KEY]
+    return {key: float(value) for key, value in values.items() if isinstance(value, int | float)}
 
 
 def _text(value: Any) -> str:
-    return (value if isinstance(value, str) else json.dumps(value, default=str))[:MAX_VALUE]
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    return text.encode("utf-8", "replace").decode()[:MAX_VALUE]  # databases take no half of a surrogate pair

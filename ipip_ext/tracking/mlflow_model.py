@@ -4,7 +4,7 @@
     model.predict([text_of_an_extxyz_file])
     model.predict(pandas.DataFrame({"path": ["frames.extxyz"]}))
 
-What it needs is this package; the student itself is read without pickle.
+What it needs is this package's public door alone; the student itself is read without pickle.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from ase import Atoms
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
 
-from ipip_ext import load_potential
-from ipip_ext.data.frames import read_structures
+# a registered copy of this file outlives the version that made it, and the package's inner modules may move by then
+from ipip_ext import load_potential, load_structures
 from ipip_ext.errors import DataError
 
 SPEC = "student.json"
@@ -61,7 +61,7 @@ class StudentModel(PythonModel):  # type: ignore[misc]
 
 
 def _of_file(_row: int, value: str) -> list[Atoms]:
-    return read_structures(Path(value))
+    return load_structures(value)
 
 
 def _of_text(row: int, value: str) -> list[Atoms]:

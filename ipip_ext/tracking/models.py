@@ -1,4 +1,4 @@
-"""The final student as a model of MLflow's, registered once for each content."""
+"""The final student as a model of MLflow's, registered once for each content and each code that loads it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ import io
 import logging
 import shutil
 import tempfile
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +19,11 @@ from ipip_ext.run.layout import MODEL
 from ipip_ext.run.provenance import sha256
 from ipip_ext.run.record import read_record
 
+log = logging.getLogger("ipip_ext")
+
 CODE = Path(__file__).with_name("mlflow_model.py")
-SHA256 = "ipip.sha256"
-"""Tag of a version: hash of the student's files."""
+SHA256, CODE_SHA256 = "ipip.sha256", "ipip.code_sha256"
+"""Tags of a version: hashes of the student's files and of the code that loads them."""
 REQUIREMENTS = [f"ipip-mace=={__version__}"]
 """Said, because MLflow would else load the model in another process to see what it imports."""
 _PICKLED = ".model"
@@ -33,21 +32,27 @@ _PICKLED = ".model"
 def publish(client: Any, experiment: str, run_id: str, name: str, run_folder: Path) -> None:
     """Log the student in `run_folder` as a model of `run_id` and register it as the next version of `name`.
 
-    Does nothing if there is none, or if a version of `name` holds the same. Raises what MLflow and the disk raise.
+    Does nothing if there is none, or if a version of `name` holds the same student and today's code. A student whose
+    versions have other code is registered anew, because that code may not run any more.
+    Raises what MLflow and the disk raise.
     """
-    with tempfile.TemporaryDirectory() as place, _quiet():
+    with tempfile.TemporaryDirectory() as place:
         student = Path(place, "student")
         if not _copy(run_folder, student):
             return
-        tags = {SHA256: sha256(student), "ipip.run_folder": str(run_folder.absolute())}
-        if any(version.tags.get(SHA256) == tags[SHA256] for version in _versions(client, name)):
+        content = {SHA256: sha256(student), CODE_SHA256: sha256(CODE)}
+        known = [version for version in _versions(client, name) if version.tags.get(SHA256) == content[SHA256]]
+        if any(version.tags.get(CODE_SHA256) == content[CODE_SHA256] for version in known):
             return
+        tags = content | {"ipip.run_folder": str(run_folder.absolute())}
         saved = Path(place, "model")
         _save(student, saved, run_id, _example(run_folder))
         logged = client.create_logged_model(experiment, name=name, source_run_id=run_id, tags=tags, model_type="pyfunc")
         client.log_model_artifacts(logged.model_id, str(saved))
         client.finalize_logged_model(logged.model_id, "READY")
-    _register(client, logged, run_id, name, tags)
+    made = _register(client, logged, run_id, name, tags)
+    if known:
+        log.warning("models:/%s/%s is the student with today's code; older versions may not load any more", name, made)
 
 
 def _copy(run_folder: Path, to: Path) -> bool:
@@ -107,7 +112,8 @@ def _example(run_folder: Path) -> str | None:
     return text.getvalue()
 
 
-def _register(client: Any, logged: Any, run_id: str, name: str, tags: dict[str, str]) -> None:
+def _register(client: Any, logged: Any, run_id: str, name: str, tags: dict[str, str]) -> str:
+    """Return the number of the version that is made."""
     from mlflow.entities import LoggedModelOutput
     from mlflow.exceptions import MlflowException
 
@@ -117,20 +123,7 @@ def _register(client: Any, logged: Any, run_id: str, name: str, tags: dict[str, 
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    client.create_model_version(
+    made = client.create_model_version(
         name, logged.artifact_location, run_id=run_id, tags=tags, model_id=logged.model_id, await_creation_for=0
     )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep MLflow from advising on type hints and serving; what fails is raised all the same."""
-    logger = logging.getLogger("mlflow")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
+    return str(made.version)

@@ -5,12 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
-from contextlib import closing
+import warnings
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from ipip_ext.recipe.recipe import Tracking
+from ipip_ext.tracking import making
+from ipip_ext.tracking.names import shown
 
+BUSY_S = 5.0
+"""How long another process may be at work in a database."""
+MAX_REASON = 200
 ENVIRONMENT = {  # all may be set otherwise by the user
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # MLflow's own default keeps trying for minutes
@@ -37,38 +43,84 @@ def store_name(uri: str, run_folder: Path) -> str:
     return f"sqlite:{os.path.relpath(file, run_folder.absolute())}" if file else uri
 
 
-def check_sqlite(uri: str) -> None:
-    """Raise sqlite3.Error or OSError when the file behind `uri` can't be written.
+def check_sqlite(file: Path) -> None:
+    """Raise sqlite3.Error or OSError when `file` can't be written.
 
     MLflow would try it again for minutes; sqlite itself says at once what is wrong.
     """
-    file = sqlite_file(uri)
-    if file:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(file, timeout=5)) as database:
-            database.execute("BEGIN IMMEDIATE")
+    with closing(sqlite3.connect(file, timeout=BUSY_S)) as database:
+        database.execute("BEGIN IMMEDIATE")
 
 
-def connect(uri: str) -> Any:
-    """Return MLflow's client of the store `uri`. Raises what sqlite and the disk raise, at once."""
-    for key, value in ENVIRONMENT.items():
-        os.environ.setdefault(key, value)
-    check_sqlite(uri)
+def connect(uri: str, experiment: str) -> tuple[Any, str]:
+    """Return MLflow's client of the store `uri`, and its id of an experiment; both are made if they are not there.
+
+    Raises what sqlite and the disk raise, at once, and what MLflow raises.
+    """
+    _set_environment()
     from mlflow.tracking import MlflowClient
 
-    for noisy in ("mlflow.store.db.utils", "alembic", "urllib3.connectionpool"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)  # what fails is raised, and said once
     file = sqlite_file(uri)
-    # absolute, because MLflow keeps a store by its URI, and a process may change its working directory
-    return MlflowClient(tracking_uri=f"sqlite:///{file}" if file and "?" not in uri else uri)
+    if file is None:
+        client = MlflowClient(tracking_uri=uri)
+        return client, _experiment_id(client, experiment, None)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with making.alone(file):
+        making.make(file, _make_tables)
+        check_sqlite(file)
+        # absolute, because MLflow keeps a store by its URI, and a process may change its working directory
+        client = MlflowClient(tracking_uri=uri if "?" in uri else f"sqlite:///{file}")
+        # absolute and beside the database, so that a server started anywhere finds the files
+        return client, _experiment_id(client, experiment, (file.parent / "mlartifacts").as_uri())
 
 
-def experiment_id(client: Any, tracking: Tracking) -> str:
-    """Return MLflow's id of the experiment, which is made if it is not there."""
-    found = client.get_experiment_by_name(tracking.experiment)
-    if found:
-        return str(found.experiment_id)
-    # absolute and beside the database, so that a server started anywhere finds the files
-    file = sqlite_file(tracking.uri)
-    location = (file.parent / "mlartifacts").as_uri() if file else None
-    return str(client.create_experiment(tracking.experiment, artifact_location=location))
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep MLflow and what it stands on from speaking: what fails is raised, and said once."""
+    _set_environment()
+    import mlflow  # noqa: F401 - which sets up its logging when it is first imported
+
+    loggers = [logging.getLogger(name) for name in ("mlflow", "alembic", "urllib3.connectionpool")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def reason(error: Exception) -> str:
+    """Return what an error says as one short sentence."""
+    lines = str(error).strip().splitlines() or [""]
+    text = shown(lines[0] if len(lines[0]) <= MAX_REASON else f"{lines[0][:MAX_REASON]}...")
+    return f"{type(error).__name__}: {text.removesuffix('.')}."
+
+
+def _set_environment() -> None:
+    for key, value in ENVIRONMENT.items():
+        os.environ.setdefault(key, value)
+
+
+def _make_tables(file: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    check_sqlite(file)
+    MlflowClient(tracking_uri=f"sqlite:///{file}").search_experiments(max_results=1)
+
+
+def _experiment_id(client: Any, name: str, location: str | None) -> str:
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return str(client.create_experiment(name, artifact_location=location))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        found = client.get_experiment_by_name(name)  # another run was faster
+    return str(found.experiment_id)

@@ -172,7 +172,7 @@ def test_a_finished_run_adds_the_measurement_and_nothing_else(finished):
     (experiment,) = [e for e in client.search_experiments() if e.name == "ipip-mace"]
     stored = {r.info.run_name: r.data.metrics for r in client.search_runs([experiment.experiment_id])}
     for title, name in (("tiny", "ipip"), ("teacher", "teacher (python:EMT)"), ("scratch", "scratch")):
-        at = {key: key if key == "md_sane_share" else f"work/detail/{key}" for key in KEYS}
+        at = {key: key if key == "md_sane_share" else f"work.detail.{key}" for key in KEYS}
         assert {key: stored[title][at[key]] for key in KEYS} == {key: float(rows[name][key]) for key in KEYS}
     assert "md_sane_share" not in stored[f"iteration {1 - best}"]
 

@@ -23,7 +23,7 @@ def folder(tmp_path):
 def empty_store(tmp_path_factory):
     """MLflow takes a second to make its tables, so they are made once and copied."""
     file = tmp_path_factory.mktemp("store") / "mlflow.db"
-    store.connect(f"sqlite:///{file}").search_experiments()
+    store.connect(f"sqlite:///{file}", "Default")
     return file
 
 

@@ -22,7 +22,7 @@ def test_resume_continues_the_same_runs_without_duplicates(folder, tracking, cut
     runs = all_runs(tracking)
     assert len(runs) == 5
     for i in range(2):
-        points = history(tracking, runs[f"iteration {i}"], "work/finetune/valid_force_mae_meV_per_A")
+        points = history(tracking, runs[f"iteration {i}"], "work.finetune.valid_force_mae_meV_per_A")
         assert points == [(epoch, 100.0 - epoch - i) for epoch in range(EPOCHS)]
         assert runs[f"iteration {i}"].data.params["seed"] == "3"
     parent = runs["mos2"].data
@@ -37,8 +37,8 @@ def test_what_a_resumed_run_says_again_is_not_logged_again(folder, tracking):
     later = [Event(**{**vars(event), "time": event.time + 1e4}) for event in events]
     emit(folder, later, MlflowMirror(folder, tracking, "mos2"))
     runs = all_runs(tracking)
-    assert len(history(tracking, runs["iteration 1"], "work/pretrain/valid_force_mae_meV_per_A")) == EPOCHS
-    assert len(history(tracking, runs["scratch"], "md_steps_per_s")) == 1
+    assert len(history(tracking, runs["iteration 1"], "work.pretrain.valid_force_mae_meV_per_A")) == EPOCHS
+    assert len(history(tracking, runs["scratch"], "md_step_ms")) == 1
 
 
 def test_live_logging_is_batched_and_progress_counts_for_nothing(folder, tracking):
@@ -66,7 +66,7 @@ def test_a_line_cut_by_a_kill_is_passed_over_in_silence(folder, tracking, caplog
     emit(folder, events[10:22], mirror)
     mirror.catch_up()
     assert not caplog.records
-    points = history(tracking, all_runs(tracking)["iteration 0"], "work/pretrain/valid_force_mae_meV_per_A")
+    points = history(tracking, all_runs(tracking)["iteration 0"], "work.pretrain.valid_force_mae_meV_per_A")
     assert points == [(epoch, 100.0 - epoch) for epoch in range(EPOCHS)]
     assert replay(folder, tracking) == 0
 

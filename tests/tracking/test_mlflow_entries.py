@@ -21,7 +21,7 @@ from ipip_ext.tracking.entries import run_of, run_title, translate
 )  # fmt: skip
 def test_what_one_looks_for_first_is_not_lost_among_details(name, is_detail):
     (entry,) = translate(Event("row", "scratch", data={"role": "baseline", "stage": "s", "metrics": {name: 1.0}}))
-    assert entry.metrics == {f"work/detail/{name}" if is_detail else name: 1.0}
+    assert entry.metrics == {f"work.detail.{name}" if is_detail else name: 1.0}
 
 
 def test_translate_knows_children_and_leaves_out_what_is_no_number():

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import ase.io
+import mlflow
 import numpy as np
+import pandas as pd
 import pytest
+from ase.build import bulk
+from click.testing import CliRunner
+from mlflow.exceptions import MlflowException
 from tracked import all_runs, connect, emit, make_events
 
+import ipip_ext
+from ipip_ext.cli.main import main
 from ipip_ext.data import frames as fr
+from ipip_ext.errors import DataError
 from ipip_ext.recipe.recipe import Tracking
 from ipip_ext.run.events import Event
 from ipip_ext.run.provenance import sha256
 from ipip_ext.teachers.load import load_potential
 from ipip_ext.tracking.mirror import replay
+from ipip_ext.tracking.models import CODE
 
 
 def versions_of(tracking, name="tiny"):
@@ -95,6 +106,71 @@ def test_a_student_makes_one_version_and_another_the_next(published, tmp_path):
     (folder / "tracking.json").unlink()
     replay(folder, tracking)
     assert {int(version.version) for version in versions_of(tracking)} == {1, 2}
+
+
+def stored(version):
+    """Return the folder of a version, of a store on this disk."""
+    return Path(version.source.removeprefix("file://"))
+
+
+def make_old(tracking, version):
+    """Turn a version into one of earlier days: its code imports modules that have moved since, and has no hash."""
+    (file,) = stored(version).rglob("mlflow_model.py")
+    door = "from ipip_ext import load_potential, load_structures\n"
+    assert door in file.read_text()
+    inner = "from ipip_ext.frames import read_structures as load_structures\nfrom ipip_ext.load import load_potential\n"
+    file.write_text(file.read_text().replace(door, inner))
+    connect(tracking).delete_model_version_tag("tiny", version.version, "ipip.code_sha256")
+
+
+def test_track_renews_a_model_whose_code_is_no_longer_todays(
+    published, finished_run, empty_store, tmp_path, monkeypatch, caplog
+):
+    shutil.copytree(published[0], tmp_path / "runs/tiny", ignore=shutil.ignore_patterns("tracking.json"))
+    shutil.copy(empty_store, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    tracking = Tracking(uri=f"sqlite:///{tmp_path}/mlflow.db")
+
+    def track():
+        done = CliRunner().invoke(main, ["track", "runs/tiny"], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    track()
+    (first,) = versions_of(tracking)
+    make_old(tracking, first)
+    with pytest.raises(MlflowException, match=r"No module named 'ipip_ext\.frames'"):
+        mlflow.pyfunc.load_model(str(stored(first)))
+    caplog.clear()
+    assert track() == "0 events mirrored to sqlite:///mlflow.db\n"
+    assert "models:/tiny/2 is the student with today's code" in caplog.text
+    newest, _ = sorted(versions_of(tracking), key=lambda version: -int(version.version))
+    assert newest.run_id == first.run_id
+    assert newest.tags["ipip.sha256"] == first.tags["ipip.sha256"]
+    test = finished_run / "data/test.extxyz"
+    found = mlflow.pyfunc.load_model(str(stored(newest))).predict(pd.DataFrame({"path": [str(test)]}))
+    expected = load_potential(Path("runs/tiny")).compute(fr.read_structures(test))
+    assert list(found["energy_eV"]) == pytest.approx([p.energy_eV for p in expected], abs=1e-4)
+    track()
+    assert len(versions_of(tracking)) == 2
+
+
+def test_the_stored_code_knows_the_public_door_alone():
+    """It is run by versions of the package that have moved everything else."""
+    lines = [node for node in ast.walk(ast.parse(CODE.read_text())) if isinstance(node, ast.Import | ast.ImportFrom)]
+    ours = {(n.module, a.name) for n in lines if isinstance(n, ast.ImportFrom) for a in n.names if "ipip" in n.module}
+    assert ours == {
+        ("ipip_ext", "load_potential"), ("ipip_ext", "load_structures"), ("ipip_ext.errors", "DataError"),
+    }  # fmt: skip
+    assert {name for module, name in ours if module == "ipip_ext"} <= set(ipip_ext.__all__)
+    assert not [a.name for n in lines if isinstance(n, ast.Import) for a in n.names if "ipip" in a.name]
+
+
+def test_structures_are_read_by_the_door(tmp_path):
+    ase.io.write(tmp_path / "two.cif", [bulk("Cu"), bulk("Al")])
+    assert [str(one.symbols) for one in ipip_ext.load_structures(str(tmp_path / "two.cif"))] == ["Cu", "Al"]
+    with pytest.raises(DataError, match="no such file"):
+        ipip_ext.load_structures(tmp_path / "none.cif")
 
 
 def test_a_folder_without_a_student_registers_nothing(folder, tracking):

@@ -43,7 +43,7 @@ def test_a_kill_before_the_cursor_is_written_makes_no_duplicates(mirrored, folde
     for name, run in mirrored.items():
         assert runs[name].info.run_id == run.info.run_id
         assert all(len(history(tracking, run, key)) == 1 for key in FINAL)
-    assert len(history(tracking, runs["iteration 0"], "work/pretrain/valid_force_mae_meV_per_A")) == EPOCHS
+    assert len(history(tracking, runs["iteration 0"], "work.pretrain.valid_force_mae_meV_per_A")) == EPOCHS
 
 
 def test_replay_equals_live(mirrored, folder, tracking, tmp_path):

@@ -35,5 +35,5 @@ def test_all_runs_stand_side_by_side_with_their_metrics_first(tmp_path):
         assert f">{name}<" in page
     for key in ("test_force_mae_meV_per_A", "test_energy_mae_meV_per_atom", "role"):
         assert key in page
-    assert page.index("test_force_mae_meV_per_A") < page.index("work/")
+    assert page.index("test_force_mae_meV_per_A") < page.index("work.")
     assert (tmp_path / "page.png").read_bytes().startswith(b"\x89PNG")
