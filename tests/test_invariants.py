@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from ipip_ext.data import frames as fr
-from ipip_ext.data.dataset import split_valid, subset
 from ipip_ext.data.metrics import fit_zeros
 from ipip_ext.data.select import diverse
+from ipip_ext.data.splits import split_valid, subset
 from ipip_ext.errors import DataError
 from ipip_ext.recipe.file import dump_recipe, load_recipe, parse_recipe
 from ipip_ext.recipe.recipe import Data

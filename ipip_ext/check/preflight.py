@@ -16,7 +16,8 @@ from ipip_ext.backends.base import Model
 from ipip_ext.check.rehearsal import rehearse
 from ipip_ext.data import frames as fr
 from ipip_ext.data import leakage, metrics
-from ipip_ext.data.dataset import Dataset, check_apart, check_elements, load_dataset
+from ipip_ext.data.dataset import Dataset, load_dataset
+from ipip_ext.data.frame_checks import check_apart, check_elements
 from ipip_ext.errors import CalculatorError, DataError, RecipeError, UserError, did_you_mean
 from ipip_ext.measure.property_curves import check_strained, check_trajectory
 from ipip_ext.potentials.base import Array, FrameFailed, Potential, Prediction
@@ -25,6 +26,7 @@ from ipip_ext.recipe import students
 from ipip_ext.recipe.baselines import Baseline, CalculatorBaseline, Conventional, Finetuned
 from ipip_ext.recipe.evaluate import Properties
 from ipip_ext.recipe.recipe import Recipe
+from ipip_ext.run import telling
 from ipip_ext.stages.adapt import check_settings
 from ipip_ext.stages.evaluate import known
 from ipip_ext.stages.speed_cells import supercell
@@ -62,8 +64,8 @@ def check(recipe: Recipe) -> tuple[Dataset, Potential]:
 
 def check_data(recipe: Recipe) -> Dataset:
     """Raise DataError or RecipeError for anything wrong with frames and starts; return what was loaded."""
-    data = load_dataset(recipe.data, recipe.explore.starts, recipe.seed)
-    leakage.refuse(f"{recipe.data.train}", data.train, {"valid": data.valid, "test": data.test})
+    with telling.on_terminal("check") as tell:
+        data = load_dataset(recipe.data, recipe.explore.starts, recipe.seed, tell)
     for walk in (recipe.sample, recipe.evaluate.stability, recipe.evaluate.properties):
         if walk is not None and walk.starts is not None:
             own = fr.read_structures(walk.starts)

@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
 from ase import Atoms
-from ase.geometry import find_mic
-from ase.neighborlist import neighbor_list
 
 from ipip_ext.data import frames as fr
 from ipip_ext.data import metrics
+from ipip_ext.data.disjoint import check_disjoint, repeated
+from ipip_ext.data.frame_checks import check_apart, check_elements
+from ipip_ext.data.splits import split_valid, subset
 from ipip_ext.errors import DataError
 from ipip_ext.recipe.recipe import Data
-from ipip_ext.run.seeds import derive
+from ipip_ext.run import provenance
+from ipip_ext.run.telling import Tell, quiet
 
-SAME_A = 1e-3
-"""Frames whose atoms all stand within this of each other are the same frame."""
-
-TOUCHING_A = 0.05
-"""Two atoms closer than this are one written twice."""
+_last: dict[str, Dataset] = {}
+"""The dataset that was loaded last, by what decides it: a run asks for it when it checks and when it prepares."""
 
 
 @dataclass(frozen=True)
 class Dataset:
     """Frames of a task. train: those that `data.n_train` leaves. e0s_eV: energy zero of each element in train.
 
-    n_left_out: frames of train with a force above `data.max_force_eV_per_A`.
+    n_left_out: frames of train with a force above `data.max_force_eV_per_A`. findings: what a reader should know of
+    them, a sentence each.
     """
 
     train: list[Atoms]
@@ -39,14 +37,37 @@ class Dataset:
     starts: list[Atoms]
     e0s_eV: dict[str, float]
     n_left_out: int = 0
+    findings: tuple[str, ...] = ()
 
 
-def load_dataset(data: Data, starts: Path, seed: int) -> Dataset:
-    """Read, check and split. Test is read first and never changed after.
+def load_dataset(data: Data, starts: Path, seed: int, tell: Tell = quiet) -> Dataset:
+    """Read, check and split. Test is read first and never changed after. Asked again for the same, it is as it was.
 
     Raises DataError for anything that would make a training or a comparison wrong.
     """
+    key = _key(data, starts, seed)
+    if key is None or key not in _last:
+        loaded = _load(data, starts, seed, tell)
+        if key is None:
+            return loaded
+        _last.clear()
+        _last[key] = loaded
+    return _last[key]
+
+
+def _key(data: Data, starts: Path, seed: int) -> str | None:
+    """Return what decides a dataset, None if a file can't be read."""
+    files = [path for path in (data.train, data.test, data.valid, starts) if path is not None]
+    try:
+        contents = [provenance.sha256(path) for path in files]
+    except OSError:
+        return None
+    return f"{data.model_dump_json()} {starts} {seed} {contents}"
+
+
+def _load(data: Data, starts: Path, seed: int, tell: Tell) -> Dataset:
     keys = fr.LabelKeys(data.energy_key, data.forces_key, data.stress_key)
+    tell(0.0, "reading")
     test = fr.read_labelled(data.test, keys, "test-")
     train = fr.read_labelled(data.train, keys, "train-")
     begin = fr.read_structures(starts)
@@ -58,21 +79,27 @@ def load_dataset(data: Data, starts: Path, seed: int) -> Dataset:
         raise DataError(f"{data.train}: has one-atom frames only; training needs interacting atoms.")
     n_read, train = len(train), calm(data, train)
     n_left_out = n_read - len(train)
+    whole = train
     if data.valid is not None:
         valid = fr.read_labelled(data.valid, keys, "valid-")
         check_magnitudes(data.valid, valid)
-        check_disjoint(train, data.train, valid, data.valid)
     else:
         train, valid = split_valid(data, train, seed)
     some = subset(data, train, seed)
-    everything = ((data.test, test), (starts, begin), (data.valid or data.train, valid), (data.train, train))
+    valid_path = data.valid or data.train
+    everything = ((data.test, test), (starts, begin), (valid_path, valid), (data.train, train))
     for path, frames in everything:
         check_elements(path, frames, data, some)
     for path, frames in everything:
-        check_apart(path, frames)
-    check_disjoint(train, data.train, test, data.test)
-    check_disjoint(valid, data.valid or data.train, test, data.test)
-    return Dataset(some, valid, test, begin, energy_zeros(data, some, isolated), n_left_out)
+        check_apart(path, frames, tell)
+    tell(1.0, "looking for frames that stand more than once")
+    read = [(data.train, whole), (data.test, test)] + ([] if data.valid is None else [(data.valid, valid)])
+    findings = tuple(said for path, frames in read for said in repeated(path, frames))
+    try:
+        check_disjoint(data, train, some, valid, test)
+    except DataError as error:
+        raise DataError(" Besides, ".join([str(error), *findings])) from None
+    return Dataset(some, valid, test, begin, energy_zeros(data, some, isolated), n_left_out, findings)
 
 
 def calm(data: Data, train: list[Atoms]) -> list[Atoms]:
@@ -87,45 +114,6 @@ def calm(data: Data, train: list[Atoms]) -> list[Atoms]:
             f" (the calmest frame's largest is {min(largest):.3g})."
         )
     return [frame for frame, force in zip(train, largest, strict=True) if force <= limit]
-
-
-def split_valid(data: Data, frames: list[Atoms], seed: int) -> tuple[list[Atoms], list[Atoms]]:
-    """Return (train, valid); raises DataError if either would be empty."""
-    rng = np.random.default_rng(derive(seed, "valid"))
-    groups = _groups(frames, data.split_keys if data.valid_split != "random" else ())
-    if data.valid_split == "grouped":
-        chosen = _whole_groups(groups, data.valid_fraction * len(frames), rng)
-    else:
-        chosen = {i for group in groups for i in _share(group, data.valid_fraction, rng)}
-    train = [frame for index, frame in enumerate(frames) if index not in chosen]
-    valid = [frame for index, frame in enumerate(frames) if index in chosen]
-    if not train or not valid:
-        raise DataError(
-            f"{data.train}: {len(frames)} frames are too few for valid_fraction {data.valid_fraction:g}"
-            f" ({data.valid_split}): {len(train)} would train and {len(valid)} validate;"
-            " give data.valid, more frames, or another fraction."
-        )
-    return train, valid
-
-
-def subset(data: Data, train: list[Atoms], seed: int) -> list[Atoms]:
-    """Return the `data.n_train` frames to train on, in their order; a larger subset holds every smaller one.
-
-    Raises DataError if there are fewer.
-    """
-    if data.n_train is None:
-        return train
-    if data.n_train > len(train):
-        raise DataError(
-            f"{data.train}: data.n_train is {data.n_train}, but {len(train)} frames are there to train on;"
-            " lower it, or give more frames."
-        )
-    rng = np.random.default_rng(derive(seed, "n_train"))
-    groups = _groups(train, data.split_keys if data.valid_split == "stratified" else ())
-    shuffled = [[group[i] for i in rng.permutation(len(group))] for group in groups]
-    turns = [shuffled[i] for i in rng.permutation(len(shuffled))]
-    order = [i for turn in zip_longest(*turns) for i in turn if i is not None]
-    return [train[i] for i in sorted(order[: data.n_train])]
 
 
 def check_magnitudes(path: Path, frames: Sequence[Atoms]) -> None:
@@ -151,30 +139,6 @@ def check_magnitudes(path: Path, frames: Sequence[Atoms]) -> None:
         )
 
 
-def check_disjoint(frames: Sequence[Atoms], path: Path, test: Sequence[Atoms], test_path: Path) -> None:
-    """Raise DataError naming a frame of `frames` that also stands in `test`."""
-    by_species: dict[bytes, list[int]] = defaultdict(list)
-    for index, frame in enumerate(test):
-        by_species[frame.numbers.tobytes()].append(index)
-    for index, frame in enumerate(frames):
-        for twin in by_species.get(frame.numbers.tobytes(), []):
-            if same_structure(frame, test[twin]):
-                raise DataError(
-                    f"{test_path}: frame {twin} ({test[twin].info[fr.ID]}) also stands in {path}"
-                    f" ({frame.info.get(fr.ID, index)}); take it out of one of them."
-                )
-
-
-def same_structure(a: Atoms, b: Atoms) -> bool:
-    """Return whether two frames with equal species in order are one structure up to lattice translations of atoms."""
-    if not np.allclose(a.cell.array, b.cell.array, atol=SAME_A):
-        return False
-    delta = a.positions - b.positions
-    if a.pbc.any():
-        delta = find_mic(delta, a.cell, a.pbc)[0]
-    return bool(np.abs(delta).max() < SAME_A)
-
-
 def energy_zeros(data: Data, train: Sequence[Atoms], isolated: Sequence[Atoms]) -> dict[str, float]:
     """Return the energy zero of each element in train, eV. Raises DataError if one can't be had."""
     symbols = sorted(fr.elements(train))
@@ -191,51 +155,3 @@ def energy_zeros(data: Data, train: Sequence[Atoms], isolated: Sequence[Atoms]) 
     if missing:
         raise DataError(f"{where} have no energy for {', '.join(missing)}; add it, or use e0s: fitted.")
     return {symbol: given[symbol] for symbol in symbols}
-
-
-def check_elements(path: Path, frames: Sequence[Atoms], data: Data, train: Sequence[Atoms]) -> None:
-    """Raise DataError naming a frame of `frames` with an element that `train` lacks."""
-    known = fr.elements(train)
-    lacks, remedy = f"{data.train} lacks", "label some frames with it"
-    if data.n_train is not None:
-        lacks, remedy = f"the {len(train)} frames that data.n_train draws from {data.train} lack", "raise data.n_train"
-    for index, frame in enumerate(frames):
-        new = sorted(set(frame.get_chemical_symbols()) - known)
-        if new:
-            raise DataError(
-                f"{path}: frame {frame.info.get(fr.ID, index)} holds {', '.join(new)}, which {lacks}"
-                f" ({', '.join(sorted(known))}); {remedy}, or take this one out."
-            )
-
-
-def check_apart(path: Path, frames: Sequence[Atoms]) -> None:
-    """Raise DataError naming a frame in which two atoms stand in one place: no potential has forces there."""
-    for index, frame in enumerate(frames):
-        first, second = neighbor_list("ij", frame, TOUCHING_A)
-        if len(first):
-            raise DataError(
-                f"{path}: frame {frame.info.get(fr.ID, index)}: atoms {first[0]} and {second[0]} stand in the same"
-                " place; take the frame out."
-            )
-
-
-def _groups(frames: Sequence[Atoms], keys: Sequence[str]) -> list[list[int]]:
-    """Return the indices of the frames that agree in `keys`, group by group."""
-    groups: dict[str, list[int]] = defaultdict(list)
-    for index, frame in enumerate(frames):
-        groups["/".join(str(frame.info.get(key, "")) for key in keys)].append(index)
-    return list(groups.values())
-
-
-def _share(group: list[int], fraction: float, rng: np.random.Generator) -> list[int]:
-    count = round(fraction * len(group))
-    return [group[i] for i in rng.permutation(len(group))[:count]]
-
-
-def _whole_groups(groups: list[list[int]], wanted: float, rng: np.random.Generator) -> set[int]:
-    chosen: set[int] = set()
-    for index in rng.permutation(len(groups)):
-        if len(chosen) >= wanted:
-            break
-        chosen |= set(groups[index])
-    return chosen

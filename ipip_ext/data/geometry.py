@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from ase import Atoms
@@ -12,12 +12,16 @@ from matscipy.neighbours import neighbour_list
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
 
 BOND_FACTOR = 1.25
 """A bond is shorter than this times the sum of covalent radii (those of Cordero et al., Dalton Trans. 2832 (2008))."""
 
 DENSITY_RADIUS_A = 5.0
 """Radius of the sphere about an atom in which `density` counts."""
+
+_BOXES, _BOXES_PER_ATOM, _FEW = 32768, 16, 100
+"""Boxes that a search may look into however few atoms there are, and for each atom; atoms that one box may hold."""
 
 
 class Pairs(NamedTuple):
@@ -31,12 +35,79 @@ class Pairs(NamedTuple):
     distances_A: NDArray[np.float64]
 
 
+class Neighbours(NamedTuple):
+    """Pairs as above, sorted by i, with the vectors from i to j in Angstrom, (n_pairs, 3)."""
+
+    i: NDArray[np.int64]
+    j: NDArray[np.int64]
+    vectors_A: NDArray[np.float64]
+
+
 def pairs(atoms: Atoms, cutoff_A: float) -> Pairs:
-    """Return the pairs nearer than `cutoff_A`; the cell may be smaller than that."""
-    found = neighbour_list(
-        "ijd", positions=atoms.positions, cell=atoms.cell.complete().array, pbc=atoms.pbc, cutoff=cutoff_A
-    )
-    return Pairs(*found)
+    """Return the pairs nearer than `cutoff_A`; the cell may be smaller than that, and its cost is that of the atoms."""
+    if _is_sparse(atoms, cutoff_A):
+        i, j, vectors_A = _by_tree(atoms, cutoff_A)
+        return Pairs(i, j, np.linalg.norm(vectors_A, axis=1))
+    return Pairs(*_by_boxes("ijd", atoms, cutoff_A))
+
+
+def neighbours(atoms: Atoms, cutoff_A: float) -> Neighbours:
+    """Return the pairs nearer than `cutoff_A` with their vectors, as `pairs` finds them."""
+    if _is_sparse(atoms, cutoff_A):
+        return _by_tree(atoms, cutoff_A)
+    return Neighbours(*_by_boxes("ijD", atoms, cutoff_A))
+
+
+def _by_boxes(quantities: str, atoms: Atoms, cutoff_A: float) -> Any:
+    cell = atoms.cell.complete().array
+    return neighbour_list(quantities, positions=atoms.positions, cell=cell, pbc=atoms.pbc, cutoff=cutoff_A)
+
+
+def heights(cell: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the distances between opposite faces of a cell of full rank, (3,) Angstrom."""
+    return np.asarray(1 / np.linalg.norm(np.linalg.inv(cell), axis=0))
+
+
+def _is_sparse(atoms: Atoms, cutoff_A: float) -> bool:
+    """Return whether a search by boxes, as wide as the cut-off, would look into too many of them or into too few.
+
+    It divides the cell, however empty that is, and takes what stands outside of an open one as standing at its face.
+    """
+    n_boxes = float(np.prod(np.maximum(heights(atoms.cell.complete().array) / cutoff_A, 1.0)))
+    return n_boxes > _BOXES + _BOXES_PER_ATOM * len(atoms) or (len(atoms) > _FEW and not atoms.pbc.all())
+
+
+def _by_tree(atoms: Atoms, cutoff_A: float) -> Neighbours:
+    """Find pairs by a tree of all atoms and of the images that are near a periodic face."""
+    places, owners = _with_images(atoms, cutoff_A)
+    n_atoms = len(atoms)
+    home = places[:n_atoms]
+    near = cKDTree(home).sparse_distance_matrix(cKDTree(places), cutoff_A, output_type="coo_matrix")
+    i, image = near.row.astype(np.int64), near.col.astype(np.int64)
+    keep = image != i
+    order = np.lexsort((image[keep], i[keep]))
+    i, image = i[keep][order], image[keep][order]
+    return Neighbours(i, owners[image], places[image] - home[i])
+
+
+def _with_images(atoms: Atoms, cutoff_A: float) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return where atoms and those of their images stand that any atom may have within the cut-off, and whose they are.
+
+    Atoms come first, each within the cell as far as that is periodic.
+    """
+    cell = atoms.cell.complete().array
+    fractions = atoms.positions @ np.linalg.inv(cell)
+    fractions -= np.floor(fractions) * atoms.pbc
+    owners = np.arange(len(atoms))
+    reach = cutoff_A / heights(cell)
+    for axis in np.flatnonzero(atoms.pbc):
+        shells = int(np.ceil(reach[axis]))
+        shifts = [shift for shift in range(-shells, shells + 1) if shift]
+        moved = [fractions + shift * np.eye(3)[axis] for shift in shifts]
+        inside = [(m[:, axis] >= -reach[axis]) & (m[:, axis] <= 1 + reach[axis]) for m in moved]
+        fractions = np.concatenate([fractions, *(m[k] for m, k in zip(moved, inside, strict=True))])
+        owners = np.concatenate([owners, *(np.asarray(owners)[k] for k in inside)])
+    return fractions @ cell, owners
 
 
 def closest_approach(atoms: Atoms, below: float) -> float:
@@ -45,7 +116,6 @@ def closest_approach(atoms: Atoms, below: float) -> float:
     Periodic images count, an atom's own too.
     """
     radii = covalent_radii[atoms.numbers]
-    # a search divides the cell into boxes as wide as the cut-off: a tiny one would make millions
     i, j, distances = pairs(atoms, max(1.0, 2 * float(radii.max()) * below))
     closest = float((distances / (radii[i] + radii[j])).min()) if len(i) else math.inf
     return closest if closest < below else math.inf

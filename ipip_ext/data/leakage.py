@@ -4,106 +4,112 @@ Two frames are near duplicates if they have the same species and cell, and the r
 displacements is below `NEAR_A` once a shift of the whole is taken out. Frames that MD takes one after another are
 none: in 5 fs at 300 K sulphur moves by 0.024 A and molybdenum by 0.014 A, and no pool or training set of the shipped
 Mo-S-O data comes nearer to a held-out frame than 0.059 A. At 0.01 A forces differ by no more than a good student's
-error. Atoms are compared in the order in which they stand, element by element: a copy whose equal atoms were
-renumbered, or whose cell was rotated or multiplied, is not recognised.
+error.
+
+A copy in another dress is one too: turned or mirrored, its atoms renumbered, in another cell or a multiple of it. There
+the displacement must be below `SAME_A`: frames that may be turned and renumbered come as near as 0.01 A by chance.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from ase import Atoms
-from numpy.typing import NDArray
 
 from ipip_ext.data import frames as fr
+from ipip_ext.data.in_any_order import InAnyOrder, by_kind
+from ipip_ext.data.in_order import InOrder
+from ipip_ext.data.isometry import COPY_A
 from ipip_ext.errors import DataError
 
 NEAR_A = 0.01
 
-Array = NDArray[np.float64]
-
-_FIRST_ATOMS = 4
-"""Atoms that are compared before all are: nearly every pair of frames differs in them."""
+SAME_A = COPY_A
+"""Frames nearer than this are the same frame."""
 
 _SHOWN = 3
+_DRESSED = " once turned, renumbered or taken in another cell"
 
 _REMEDIES = {"valid": "hold out whole trajectories by data.valid_split: grouped", "test": "test on other frames"}
 
 
 @dataclass(frozen=True)
 class Twin:
-    """A frame and the known frame of which it is a near duplicate: indices, and how far apart they are."""
+    """A frame and the known frame of which it is a near duplicate: indices, and how far apart they are.
+
+    in_order: whether their atoms stand in the same order in the same cell.
+    """
 
     frame: int
     known: int
     distance_A: float
+    in_order: bool = True
 
 
 class Known:
     """Frames of which near duplicates are looked for."""
 
-    def __init__(self, frames: Sequence[Atoms]) -> None:
-        self._groups: dict[bytes, _Group] = {}
-        rows: dict[bytes, list[int]] = defaultdict(list)
-        for index, frame in enumerate(frames):
-            rows[_species(frame)].append(index)
-        for species, members in rows.items():
-            self._groups[species] = _Group([frames[i] for i in members], members)
+    def __init__(self, frames: Sequence[Atoms], within_A: float = NEAR_A) -> None:
+        self._frames = frames
+        self._in_order = _searched(InOrder, frames, by_order(frames), within_A)
+        self._in_any_order = _searched(InAnyOrder, frames, by_kind(frames), within_A)
 
     def twin_of(self, frame: Atoms) -> tuple[int, float] | None:
         """Return (index, distance in Angstrom) of the nearest known frame if it is a near duplicate, else None."""
-        group = self._groups.get(_species(frame))
-        return None if group is None else group.nearest(frame)
+        found = self.twins_in([frame])
+        return (found[0].known, found[0].distance_A) if found else None
 
     def twins_in(self, frames: Sequence[Atoms]) -> list[Twin]:
         """Return the frames that have a near duplicate here."""
-        found = ((index, self.twin_of(frame)) for index, frame in enumerate(frames))
-        return [Twin(index, *twin) for index, twin in found if twin is not None]
+        return self._twins(frames, among_themselves=False)
+
+    def twins(self) -> list[Twin]:
+        """Return those of the known frames that have a near duplicate among the others."""
+        return self._twins(self._frames, among_themselves=True)
+
+    def _twins(self, frames: Sequence[Atoms], *, among_themselves: bool) -> list[Twin]:
+        found: dict[int, Twin] = {}
+        for groups, keys, in_order in ((self._in_order, by_order, True), (self._in_any_order, by_kind, False)):
+            left = [index for index in range(len(frames)) if index not in found]
+            for key, places in keys([frames[index] for index in left]).items():
+                if key not in groups:
+                    continue
+                rows, search = groups[key]
+                wanted = [left[place] for place in places]
+                own = np.searchsorted(rows, wanted).tolist() if among_themselves else None
+                near = search.nearest([frames[index] for index in wanted], own)
+                found |= {
+                    index: Twin(index, rows[twin[0]], twin[1], in_order)
+                    for index, twin in zip(wanted, near, strict=True)
+                    if twin is not None
+                }
+        return [found[index] for index in sorted(found)]
 
 
-class _Group:
-    """Frames of the same species in the same order. positions_A: (n_frames, n_atoms, 3)."""
+def copies(frames: Sequence[Atoms]) -> list[list[int]]:
+    """Return the groups of frames that are the same one, by their indices; frames that stand once are in none."""
+    first = list(range(len(frames)))
 
-    def __init__(self, frames: Sequence[Atoms], indices: Sequence[int]) -> None:
-        self.indices = np.array(indices)
-        self.positions_A = np.array([frame.positions[_order(frame)] for frame in frames])
-        self.cells_A = np.array([frame.cell.array for frame in frames])
+    def root(index: int) -> int:
+        while first[index] != index:
+            index = first[index]
+        return index
 
-    def nearest(self, frame: Atoms) -> tuple[int, float] | None:
-        rows = np.flatnonzero(np.abs(self.cells_A - frame.cell.array).max(axis=(1, 2)) < NEAR_A)
-        order, n_atoms = _order(frame), len(frame)
-        first = slice(0, _FIRST_ATOMS)
-        # no single atom is off by more than this where the root mean square is below NEAR_A
-        most_A = 2 * NEAR_A * np.sqrt(n_atoms)
-        moved = displacements(self.positions_A[rows, first], frame.positions[order][first], frame)
-        rows = rows[np.linalg.norm(moved, axis=2).max(axis=1) < most_A] if len(rows) else rows
-        if not len(rows):
-            return None
-        moved = displacements(self.positions_A[rows], frame.positions[order], frame)
-        moved -= moved.mean(axis=1, keepdims=True)
-        distances_A = np.sqrt((moved**2).sum(axis=2).mean(axis=1))
-        best = int(distances_A.argmin())
-        return (int(self.indices[rows[best]]), float(distances_A[best])) if distances_A[best] < NEAR_A else None
-
-
-def displacements(positions_A: Array, reference_A: Array, frame: Atoms) -> Array:
-    """Return the displacements (n_frames, n_atoms, 3) from `reference_A` (n_atoms, 3), the first atom's taken out.
-
-    Each is the shortest among its periodic images if it is short at all, which is all that matters here. frame: has
-    the cell and its periodicity.
-    """
-    moved = positions_A - reference_A
-    moved = moved - moved[:, :1]
-    if not frame.pbc.any():
-        return moved
-    cell = frame.cell.complete().array
-    fractions = moved @ np.linalg.inv(cell)
-    wrapped: Array = (fractions - np.round(fractions) * frame.pbc) @ cell
-    return wrapped
+    left = first.copy()
+    while twins := Known([frames[index] for index in left], SAME_A).twins():
+        for twin in twins:
+            one, other = sorted((root(left[twin.frame]), root(left[twin.known])))
+            first[other] = one
+        left = [index for index in left if first[index] == index]
+    groups: dict[int, list[int]] = defaultdict(list)
+    for index in range(len(frames)):
+        groups[root(index)].append(index)
+    return [group for group in groups.values() if len(group) > 1]
 
 
 def held_out(run_folder: Path | None) -> dict[str, list[Atoms]]:
@@ -124,27 +130,43 @@ def refuse(where: str, training: Sequence[Atoms], held: Mapping[str, Sequence[At
     """
     for split, frames in held.items():
         twins = Known(frames).twins_in(training)
-        if not twins:
-            continue
-        told = [
-            f"{_id(training[t.frame])} ({training[t.frame].info.get(fr.SOURCE, 'unknown source')}) is"
-            f" {t.distance_A:.2g} A from {_id(frames[t.known])}"
-            for t in twins[:_SHOWN]
-        ]
-        more = f", and {len(twins) - _SHOWN} more" if len(twins) > _SHOWN else ""
-        raise DataError(
-            f"{where}: {len(twins)} frames to train on are near duplicates of {split} frames: {'; '.join(told)}{more}."
-            f" Take one of each pair out, {_REMEDIES[split]}, or begin MD elsewhere."
-        )
+        if twins:
+            raise near_duplicates(where, training, split, frames, twins)
+
+
+def near_duplicates(
+    where: str, training: Sequence[Atoms], split: str, held: Sequence[Atoms], twins: Sequence[Twin]
+) -> DataError:  # fmt: skip
+    """Return the error that names the `twins` among frames to train on and the held-out ones of `split`."""
+    told = [
+        f"{_id(training[t.frame])} ({training[t.frame].info.get(fr.SOURCE, 'unknown source')}) is"
+        f" {round(t.distance_A, 5):.2g} A from {_id(held[t.known])}{'' if t.in_order else _DRESSED}"
+        for t in twins[:_SHOWN]
+    ]
+    more = f", and {len(twins) - _SHOWN} more" if len(twins) > _SHOWN else ""
+    return DataError(
+        f"{where}: {len(twins)} frames to train on are near duplicates of {split} frames: {'; '.join(told)}{more}."
+        f" Take one of each pair out, {_REMEDIES[split]}, or begin MD elsewhere."
+    )
+
+
+def by_order(frames: Sequence[Atoms]) -> dict[bytes, list[int]]:
+    """Return the indices of the frames that have the same elements and periodic directions."""
+    rows: dict[bytes, list[int]] = defaultdict(list)
+    for index, frame in enumerate(frames):
+        rows[np.sort(frame.numbers).tobytes() + frame.pbc.tobytes()].append(index)
+    return rows
+
+
+_Search = TypeVar("_Search", InOrder, InAnyOrder)
+
+
+def _searched(
+    kind: Callable[[Sequence[Atoms], float], _Search], frames: Sequence[Atoms], groups: Mapping[bytes, list[int]],
+    within_A: float,
+) -> dict[bytes, tuple[list[int], _Search]]:  # fmt: skip
+    return {key: (rows, kind([frames[row] for row in rows], within_A)) for key, rows in groups.items()}
 
 
 def _id(frame: Atoms) -> str:
     return str(frame.info.get(fr.ID, "?"))
-
-
-def _order(frame: Atoms) -> NDArray[np.int64]:
-    return np.argsort(frame.numbers, kind="stable")
-
-
-def _species(frame: Atoms) -> bytes:
-    return bytes(np.sort(frame.numbers).tobytes() + frame.pbc.tobytes())

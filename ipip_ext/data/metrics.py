@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from ase import Atoms
@@ -75,7 +76,7 @@ class Residuals:
 
     def frames(self, rows: Sequence[int]) -> Residuals:
         """Return those of some frames."""
-        ends = np.cumsum(self.n_atoms)
+        ends = self._ends
         atoms = np.concatenate([np.arange(ends[i] - self.n_atoms[i], ends[i]) for i in rows])
         stress = None if self.stress_eV_per_A3 is None else self.stress_eV_per_A3[rows]
         return Residuals(
@@ -91,6 +92,10 @@ class Residuals:
         none = np.zeros(0)
         rows = Residuals(self.predicted_eV_per_A[mask], self.reference_eV_per_A[mask], none.astype(int), none)
         return rows.force_errors()
+
+    @cached_property
+    def _ends(self) -> NDArray[np.int64]:
+        return np.cumsum(self.n_atoms)
 
     def sums(self) -> Array:
         """Return for each frame the sums that MAE and RMSE are made of, (n_frames, 6): of |force error|, its square

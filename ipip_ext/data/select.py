@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+_AT_ONCE = 8_000_000
+"""Distances in memory at a time: 64 MB."""
+
 
 def diverse(
     features: NDArray[np.float64], most: int, tolerance: float, seen: NDArray[np.float64] | None = None
@@ -38,7 +41,13 @@ def _central(rows: NDArray[np.float64]) -> int:
 
 
 def _distance_to(rows: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
-    # |a-b|^2 = |a|^2 + |b|^2 - 2ab keeps memory at n x m instead of n x m x d
-    square = (rows**2).sum(axis=1)[:, None] + (others**2).sum(axis=1)[None, :] - 2 * rows @ others.T
-    nearest: NDArray[np.float64] = np.sqrt(np.maximum(square, 0.0)).min(axis=1)
-    return nearest
+    """Return how far each row is from the nearest of `others`, (n,), a block of them in memory at a time."""
+    at_once = max(1, _AT_ONCE // len(others))
+    sizes = (others**2).sum(axis=1)[None, :]
+    nearest = [np.empty(0)]
+    for start in range(0, len(rows), at_once):
+        some = rows[start : start + at_once]
+        # |a-b|^2 = |a|^2 + |b|^2 - 2ab needs no n x m x d
+        square = (some**2).sum(axis=1)[:, None] + sizes - 2 * some @ others.T
+        nearest.append(np.sqrt(np.maximum(square, 0.0)).min(axis=1))
+    return np.concatenate(nearest)

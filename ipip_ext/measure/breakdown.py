@@ -5,6 +5,7 @@ All of it follows from what `evaluate` wrote, so no model is asked again.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,8 +125,10 @@ def _parts(exam: Exam, of: Sequence[int], some: Residuals) -> Iterator[dict[str,
         values = [_said(exam.frames[i], key) for i in of]
         if set(values) == {""}:
             continue
-        for value in sorted(set(values), key=_in_order):
-            rows = [row for row, said in enumerate(values) if said == value]
+        rows_of: dict[str, list[int]] = defaultdict(list)
+        for row, said in enumerate(values):
+            rows_of[said].append(row)
+        for value, rows in sorted(rows_of.items(), key=lambda item: _in_order(item[0])):
             part = some.frames(rows)
             n_atoms = int(part.n_atoms.sum())
             yield {"by": key, "value": value, "n_frames": len(rows), "n_atoms": n_atoms, **part.errors()}

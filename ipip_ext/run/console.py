@@ -47,7 +47,7 @@ class Console:
         if event.kind == "progress":
             self._advance(event)
         elif event.kind == "stage":
-            self._close()
+            self.close()
             self.last_line = time.monotonic()
             self._say(_sentence(event))
         elif event.kind in ("note", "run"):
@@ -71,7 +71,8 @@ class Console:
         else:
             click.echo(text, err=True)
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Take the bar away."""
         if self.bar is not None:
             self.bar.close()
             self.bar = None

@@ -76,7 +76,8 @@ def ask(
     known = leakage.Known([frame for path in (task.valid, test, task.train) for frame in fr.read_frames(path)])
     joint = CommitteePotential.load(voters.members, voters.backend, ctx.device)
     spread = np.array([frame_spread(opinion) for opinion in joint.opinions(eligible)])
-    unsure = sorted((i for i, frame in enumerate(eligible) if known.twin_of(frame) is None), key=lambda i: -spread[i])
+    taken = {twin.frame for twin in known.twins_in(eligible)}
+    unsure = sorted((i for i in range(len(eligible)) if i not in taken), key=lambda i: -spread[i])
     if settings.choice == "power":
         unsure = powered(unsure, spread, ctx.seed)
     picked = _sane(ctx, settings, teacher, eligible, unsure)
@@ -89,8 +90,8 @@ def ask(
     source = f"reference:{entries.describe(calculator)}"
     labelled = _label_each(ctx, chosen, calculator, source)
     fr.write_frames(ctx.folder / "train.extxyz", [*fr.read_frames(task.train), *labelled])
-    taken = {id(frame) for frame in chosen}
-    rest, kept = ([frame for frame in some if id(frame) not in taken] for some in (new, old))
+    gone = {id(frame) for frame in chosen}
+    rest, kept = ([frame for frame in some if id(frame) not in gone] for some in (new, old))
     fr.write_frames(ctx.folder / "rest.extxyz", rest)
     fr.write_frames(ctx.folder / "pool.extxyz", kept)
     ctx.note(

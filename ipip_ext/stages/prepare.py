@@ -16,7 +16,7 @@ def prepare(
 ) -> dict[str, Any]:
     """Write test, train, valid and starts with normalised labels and frame ids."""
     paths = {"train": train, "test": test, "valid": valid}
-    loaded = load_dataset(data.model_copy(update=paths), starts, split_seed)
+    loaded = load_dataset(data.model_copy(update=paths), starts, split_seed, ctx.progress)
     outputs: dict[str, Any] = {}
     for name in ("test", "train", "valid", "starts"):
         outputs[name] = ctx.folder / f"{name}.extxyz"
@@ -27,4 +27,6 @@ def prepare(
     )
     if loaded.n_left_out:
         ctx.note(f"{loaded.n_left_out} frames of train left out: a force in them is above data.max_force_eV_per_A")
+    for finding in loaded.findings:
+        ctx.note(finding)
     return {**outputs, "e0s_eV": loaded.e0s_eV, "n_train": len(loaded.train), "n_valid": len(loaded.valid)}

@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 from alloy import cell, label, write_recipe
 from ase import Atoms
-from ase.build import bulk, make_supercell
+from ase.build import bulk, fcc111, make_supercell, molecule
 
 from ipip_ext.data import frames as fr
-from ipip_ext.data import leakage
+from ipip_ext.data import invariants, leakage
+from ipip_ext.data.dataset import load_dataset
+from ipip_ext.data.disjoint import repeated
+from ipip_ext.data.in_order import InOrder
 from ipip_ext.errors import DataError
 from ipip_ext.loop import prepare_data
 from ipip_ext.recipe.file import load_recipe
@@ -114,6 +117,154 @@ def test_all_pairs_agree_with_a_search_by_hand():
             nearest.append((i, int(np.argmin(apart))))
     assert found == set(nearest)
     assert 0 < len(found) < len(frames)
+
+
+def test_the_nearest_of_many_is_found_as_by_comparing_with_each():
+    """Beyond a few dozen frames a tree finds candidates; a fixed layer makes most of two frames the same."""
+    rng = np.random.default_rng(1)
+    base = bulk("Cu", "fcc", a=3.8, cubic=True).repeat((2, 1, 1))
+    for pbc, fixed in ((True, 0), (True, 5), ((True, True, False), 0), (False, 0)):
+        known = [jittered(base, 0.2) for _ in range(3)]
+        for _ in range(97):
+            frame = base.copy()
+            frame.positions[fixed:] += rng.normal(0, 0.1, frame.positions[fixed:].shape)
+            known.append(frame)
+        for frame in known:
+            frame.pbc = pbc
+            frame.set_cell(frame.cell * (1 + 0.001 * rng.normal()), scale_atoms=True)
+        sought = [jittered(frame, 0.02 * rng.random()) for frame in known]
+        tree, brute = InOrder(known, leakage.NEAR_A), InOrder(known, leakage.NEAR_A)
+        assert tree._tree is not None
+        brute._tree = None
+        found = tree.nearest(sought)
+        assert found == brute.nearest(sought)
+        assert 30 < sum(twin is not None for twin in found) < 70
+
+
+# ---- copies in another dress ----
+
+
+def swapped(atoms: Atoms) -> Atoms:
+    first = np.flatnonzero(atoms.numbers == np.bincount(atoms.numbers).argmax())[:2]
+    order = np.arange(len(atoms))
+    order[first] = order[first[::-1]]
+    return atoms[order]
+
+
+def rotated(atoms: Atoms) -> Atoms:
+    atoms = atoms.copy()
+    atoms.rotate(37, (1, 2, 3), rotate_cell=True)
+    return atoms
+
+
+def mirrored(atoms: Atoms) -> Atoms:
+    return Atoms(atoms.numbers, positions=-atoms.positions, cell=-atoms.cell.array, pbc=atoms.pbc)
+
+
+def supercell(atoms: Atoms) -> Atoms:
+    return atoms.repeat((2, 1, 1))
+
+
+def other_axes(atoms: Atoms) -> Atoms:
+    order = [1, 2, 0]
+    cell_A = atoms.cell.array[:, order][order]
+    return Atoms(atoms.numbers, positions=atoms.positions[:, order], cell=cell_A, pbc=atoms.pbc)
+
+
+def other_vectors(atoms: Atoms) -> Atoms:
+    return make_supercell(atoms, [[1, 1, 0], [0, 1, 0], [0, 3, -1]])
+
+
+def oblique_supercell(atoms: Atoms) -> Atoms:
+    return make_supercell(atoms, [[1, 1, 0], [0, 1, 1], [0, -1, 1]])
+
+
+def all_at_once(atoms: Atoms) -> Atoms:
+    atoms = rotated(shifted(supercell(mirrored(atoms))))
+    return atoms[np.random.default_rng(1).permutation(len(atoms))]
+
+
+DRESSES = [
+    swapped, rotated, mirrored, supercell, other_axes, other_vectors, oblique_supercell, all_at_once
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dress", DRESSES)
+@pytest.mark.parametrize("atoms", [cell(1), skewed(), cell(2).repeat((2, 2, 1))], ids=["cell", "skewed", "large"])
+def test_copies_in_another_dress_are_found(dress: Callable[[Atoms], Atoms], atoms):
+    others = [jittered(atoms, 0.05), strained(atoms), cell(7)]
+    for one, other in ((atoms, dress(atoms)), (dress(atoms), atoms)):
+        found = leakage.Known([*others, one]).twins_in([jittered(atoms, 0.2), other])
+        assert [(twin.frame, twin.known) for twin in found] == [(1, 3)]
+        assert found[0].distance_A == pytest.approx(0.0, abs=1e-7)
+
+
+def test_a_copy_may_have_been_rounded_but_not_moved():
+    atoms = rotated(skewed())
+    known = leakage.Known([skewed()])
+    for rms_A, is_copy in ((0.0005, True), (0.002, False)):
+        found = known.twin_of(jittered(atoms, rms_A))
+        assert (found is not None) == is_copy
+        if found is not None:
+            assert found[1] == pytest.approx(rms_A, rel=0.3)
+
+
+def test_a_molecule_or_slab_is_the_same_in_another_box():
+    butane, slab = jittered(molecule("trans-butane"), 0.03), fcc111("Cu", (2, 2, 3), vacuum=8.0)
+    slab.rattle(0.05, seed=1)
+    for atoms in (butane, slab):
+        boxed = rotated(atoms)
+        boxed.set_cell(boxed.cell.complete().array * 1.5 if atoms is butane else boxed.cell)
+        boxed.pbc = True
+        if atoms is butane:
+            boxed.cell = [30.0, 25.0, 40.0]
+        assert leakage.Known([atoms]).twin_of(boxed) is not None
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (bulk("Co", "fcc", a=3.54), bulk("Co", "hcp", a=3.54 / 2**0.5, c=3.54 * (4 / 3) ** 0.5)),
+        (bulk("Cu", a=3.6), bulk("Cu", a=3.61).repeat(2)),
+        (molecule("trans-butane"), molecule("isobutane")),
+        (cell(1), mirrored(jittered(cell(1), 0.02))),
+    ],
+)
+def test_what_is_only_alike_is_no_copy(one, other):
+    assert leakage.Known([one]).twin_of(other) is None
+
+
+def test_how_far_apart_two_molecules_stand_counts():
+    def dimer(distance_A: float) -> Atoms:
+        one, other = (jittered(molecule("CH3OH"), 0.02) for _ in range(2))
+        other.positions += [0.0, 0.0, distance_A]
+        return one + other
+
+    for distance_A in (6.0, 15.0):
+        known = leakage.Known([dimer(distance_A)])
+        assert known.twin_of(rotated(dimer(distance_A))) is not None
+        assert known.twin_of(rotated(dimer(distance_A + 0.5))) is None
+
+
+def test_few_coordinates_agree_by_chance_so_labels_must_too():
+    water = molecule("H2O")
+    same, other = rotated(water), rotated(water)
+    for atoms, energy in ((water, -14.1), (same, -14.1), (other, -14.2)):
+        atoms.info[fr.ENERGY] = energy
+        atoms.arrays[fr.FORCES] = np.full((3, 3), 0.1)
+    known = leakage.Known([water])
+    assert known.twin_of(same) is not None
+    assert known.twin_of(other) is None
+    assert known.twin_of(rotated(molecule("H2O"))) is None  # as a pool's frames, whose labels are another's
+
+
+def test_frames_that_stand_more_than_once_are_told():
+    frames = [cell(i) for i in range(8)]
+    frames += [frames[2], rotated(frames[2]), supercell(swapped(frames[2])), frames[5].copy()]
+    assert leakage.copies(frames) == [[2, 8, 9, 10], [5, 11]]
+    assert leakage.copies([skewed()] * 100) == [list(range(100))]
+    (said,) = repeated(Path("test.extxyz"), [rotated(skewed())] * 6)
+    assert said.startswith("test.extxyz: holds 1 distinct frame 6 times (0, 1, 2, 3, 4, 5). ")
 
 
 # ---- every way in ----
@@ -217,3 +368,55 @@ def test_check_refuses_data_that_hold_one(tmp_path, alloy_data, split):
     )
     with pytest.raises(DataError, match=rf"train\.extxyz: 1 frames to train on are near duplicates of {split} frames"):
         check_data(recipe)
+
+
+@pytest.mark.parametrize("dress", [swapped, rotated, supercell, other_axes, other_vectors])
+def test_check_refuses_a_test_set_that_is_training_in_another_dress(tmp_path, alloy_data, dress):
+    from ipip_ext.check.preflight import check_data
+
+    for path in alloy_data.iterdir():
+        shutil.copy(path, tmp_path)
+    recipe = load_recipe(write_recipe(tmp_path, tmp_path))
+    train = fr.read_frames(tmp_path / "train.extxyz")
+    disguised = [label(dress(Atoms(f.numbers, positions=f.positions, cell=f.cell, pbc=True))) for f in train]
+    fr.write_frames(tmp_path / "test.extxyz", disguised)
+    with pytest.raises(DataError, match=r"train\.extxyz: 12 frames to train on are near duplicates of test frames"):
+        check_data(recipe)
+
+
+def test_check_warns_of_a_test_set_that_is_one_frame(tmp_path, alloy_data):
+    for path in alloy_data.iterdir():
+        shutil.copy(path, tmp_path)
+    recipe = load_recipe(write_recipe(tmp_path, tmp_path))
+    fr.write_frames(tmp_path / "test.extxyz", [label(rotated(cell(100)))] * 6)
+    found = load_dataset(recipe.data, recipe.explore.starts, recipe.seed)
+    assert [said for said in found.findings if "test.extxyz: holds 1 distinct frame 6 times (test-00000, " in said]
+
+
+def test_nothing_is_read_or_looked_at_twice(tmp_path, alloy_data, monkeypatch):
+    """Neither when a run prepares what it has checked, nor when a training looks for what it must not see."""
+    for path in alloy_data.iterdir():
+        shutil.copy(path, tmp_path)
+    recipe = load_recipe(write_recipe(tmp_path, tmp_path))
+    first = load_dataset(recipe.data, recipe.explore.starts, recipe.seed)
+
+    def no(*args: object) -> None:
+        raise AssertionError
+
+    with monkeypatch.context() as only:
+        only.setattr(fr, "read_structures", no)
+        only.setattr(invariants, "_look", no)
+        assert load_dataset(recipe.data, recipe.explore.starts, recipe.seed) is first
+        leakage.refuse("here", first.train, {"test": first.test, "valid": first.valid})
+    fr.write_frames(tmp_path / "starts.extxyz", [cell(5, 0.01)])
+    assert len(load_dataset(recipe.data, recipe.explore.starts, recipe.seed).starts) == 1
+
+
+def test_loading_says_how_far_it_is(tmp_path, alloy_data):
+    for path in alloy_data.iterdir():
+        shutil.copy(path, tmp_path)
+    recipe = load_recipe(write_recipe(tmp_path, tmp_path))
+    said: list[tuple[float, str]] = []
+    load_dataset(recipe.data, recipe.explore.starts, recipe.seed, lambda share, text: said.append((share, text)))
+    assert all(0 <= share <= 1 for share, _ in said)
+    assert "looking at train.extxyz, 0 of 12" in [text for _, text in said]

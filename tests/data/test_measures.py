@@ -26,7 +26,7 @@ from ipip_ext.recipe.evaluate import Evaluate
 from ipip_ext.run.events import EventBus, read_events
 from ipip_ext.run.workspace import Workspace
 from ipip_ext.stages import inputs
-from ipip_ext.stages.evaluate import evaluate, predict
+from ipip_ext.stages.evaluate import _write_per_frame, evaluate, predict
 from ipip_ext.stages.inputs import Calculator, Model
 from ipip_ext.stages.memory import on_cpu
 from ipip_ext.stages.speed import speed
@@ -179,6 +179,25 @@ def test_errors_have_their_percentiles_and_stress():
     assert found["energy_p95_meV_per_atom"] == pytest.approx(np.percentile(energy, 95))
     del frames[1].info[fr.STRESS]
     assert not any(key.startswith("stress") for key in metrics.errors(frames, said))
+
+
+def test_parts_by_a_key_that_differs_in_every_frame(tmp_path):
+    frames, said = [frame.copy() for _ in range(3) for frame in made_up(0)[0]], made_up(0)[1] * 3
+    for index, frame in enumerate(frames):
+        frame.info |= {fr.ID: f"f{index}", "md_step": 11 - index}
+    _write_per_frame(tmp_path / "per_frame.csv", frames, said, {"test": range(12)})
+    residuals = metrics.Residuals.of(frames, said)
+    np.savez(tmp_path / "forces.npz", predicted=residuals.predicted_eV_per_A, reference=residuals.reference_eV_per_A)
+    exam = Exam(frames, ("md_step",), "start", 0)
+    ids = [str(frame.info[fr.ID]) for frame in frames]
+    found = take_apart(exam, tmp_path / "per_frame.csv", tmp_path / "forces.npz", {"test": ids})
+    parts = [row for row in found.rows if row["by"] == "md_step"]
+    assert [part["value"] for part in parts] == [str(step) for step in range(12)]
+    for part, index in zip(parts, reversed(range(12)), strict=True):
+        own = metrics.errors([frames[index]], [said[index]])
+        assert part["n_frames"] == 1
+        assert part["force_mae_meV_per_A"] == pytest.approx(own["force_mae_meV_per_A"])
+    assert found.n_units == {"test": 12}
 
 
 def test_angles_count_by_the_force_that_turns():

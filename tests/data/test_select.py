@@ -17,6 +17,7 @@ from hypothesis.extra.numpy import arrays
 from ipip_ext.backends import registry
 from ipip_ext.data import frames as fr
 from ipip_ext.data import geometry
+from ipip_ext.data import select as choose
 from ipip_ext.data.filters import REASONS, Filters
 from ipip_ext.data.geometry import closest_approach
 from ipip_ext.data.select import diverse
@@ -58,6 +59,17 @@ def test_copies_of_the_old_pool_are_dropped():
     chosen, near = diverse(rows, 10, 0.01, rows[:6])
     assert chosen == [6, 7, 8, 9]
     assert near == 6
+
+
+def test_distances_a_block_at_a_time_choose_the_same(monkeypatch):
+    rng = np.random.default_rng(2)
+    rows, seen = rng.normal(size=(301, 24)), rng.normal(size=(203, 24))
+    chosen, nearest = diverse(rows, 40, 0.3, seen), choose._distance_to(rows, seen)
+    square = (rows**2).sum(axis=1)[:, None] + (seen**2).sum(axis=1)[None, :] - 2 * rows @ seen.T
+    assert np.array_equal(nearest, np.sqrt(square).min(axis=1))
+    monkeypatch.setattr(choose, "_AT_ONCE", 5000)
+    assert np.array_equal(choose._distance_to(rows, seen), nearest)
+    assert diverse(rows, 40, 0.3, seen) == chosen
 
 
 def test_an_atom_meets_its_own_image():
