@@ -83,7 +83,7 @@ def _run(
         bus.emit(
             Event("run", "withdrawn", f"starts over from {' and '.join(redo)}" if redo else "the recipe has changed")
         )
-    second = background.Background(folder, recipe.folder)
+    second = background.Background(folder, recipe.folder, bus)
     aside = second.before if not (redo or siblings) and background.is_worthwhile(recipe) else None
     try:
         work = Workspace(

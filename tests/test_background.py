@@ -17,6 +17,7 @@ from safetensors.numpy import load_file
 
 from ipip_ext import background, stages
 from ipip_ext.recipe.file import load_recipe
+from ipip_ext.run import signals
 from ipip_ext.run.events import Event, EventBus, Sink, read_events
 from ipip_ext.run.stage import Context
 from ipip_ext.stages.committee import committee
@@ -24,6 +25,12 @@ from ipip_ext.stages.inputs import Size, Task
 
 pytestmark = pytest.mark.slow
 
+SLEEPER = """
+import time
+from ipip_ext.run.processes import tell
+tell(share=0.25, text="epoch 1/4")
+time.sleep(600)
+"""
 SCRATCH = Path("runs/tiny/baseline-scratch/scratch")
 two_cores = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="a second process needs a second core")
 
@@ -62,6 +69,46 @@ def test_no_second_process_outlives_a_killed_run(tmp_path, alloy_data):
     while processes("ipip_ext.second_process", tmp_path) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not processes("ipip_ext.second_process", tmp_path)
+
+
+def background_of(module: str, folder: Path, monkeypatch, *sinks: Sink) -> background.Background:
+    """Return one whose second process, at work by now, is `module`."""
+    monkeypatch.setattr(background, "_MODULE", module)
+    second = background.Background(folder / "run", folder, EventBus(list(sinks)))
+    second.before("explore")
+    return second
+
+
+def test_one_that_dies_at_its_start_is_told_of_at_the_next_stage(tmp_path, monkeypatch):
+    heard = Heard()
+    second = background_of("ipip_ext.no_such_module", tmp_path, monkeypatch, heard)
+    assert second.process is not None
+    pid = second.process.pid
+    second.process.wait()
+    for stage in ("iter-00/pretrain", "iter-00/finetune", background.SCRATCH):
+        second.before(stage)
+    (note,) = heard.texts("note")
+    assert note.startswith(f"process {pid}, which was to train it, ended with exit code 1, having said: ")
+    assert note.endswith("No module named ipip_ext.no_such_module; this one will")
+
+
+def test_waiting_for_it_is_said_and_can_be_stopped(tmp_path, monkeypatch):
+    (tmp_path / "sleeper.py").write_text(SLEEPER)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    heard = Heard()
+
+    def stop_once_it_was_heard(event: Event) -> None:
+        if event.value == 0.25:
+            os.kill(second.process.pid, signal.SIGSTOP)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    second = background_of("sleeper", tmp_path, monkeypatch, signals.at_safe_points, heard, stop_once_it_was_heard)
+    with pytest.raises(signals.Stopped), signals.stoppable():
+        second.before(background.SCRATCH)
+    second.stop()
+    assert heard.texts("note") == [f"waiting for process {second.process.pid}, which trains it"]
+    assert heard.texts("progress")[-1] == "epoch 1/4"
+    assert not processes("sleeper", tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -112,10 +159,12 @@ def test_members_side_by_side_are_those_that_come_one_after_another(alone, finis
 
 
 def test_what_a_process_leaves_undone_the_first_one_does(alone, finished_run, tmp_path, monkeypatch):
-    monkeypatch.setattr(stages.members, "_COMMAND", [sys.executable, "-c", "raise SystemExit(3)"])
+    monkeypatch.setattr(stages.members, "_MODULE", "ipip_ext.no_such_module")
     heard = Heard()
     assert_same_members(alone, train_members(finished_run, tmp_path / "stage", heard))
-    assert sum("its process ended (exit code 3)" in text for text in heard.texts("note")) == 2
+    said = [text for text in heard.texts("note") if "its process ended with exit code 1, having said: " in text]
+    assert len(said) == 2
+    assert all("No module named ipip_ext.no_such_module; this one goes on with it" in text for text in said)
 
 
 def test_a_stop_ends_them_and_what_they_have_trained_is_gone_on_with(alone, finished_run, tmp_path):

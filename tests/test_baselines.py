@@ -30,7 +30,7 @@ from ipip_ext.stages.evaluate import evaluate, split_for
 from ipip_ext.stages.inputs import Calculator, Exam, Model
 from ipip_ext.stages.report_tables import COSTS
 from ipip_ext.teachers import entries
-from ipip_ext.teachers.lammps import with_files
+from ipip_ext.teachers.lammps.potential import with_files
 from ipip_ext.tracking.entries import translate
 
 MO_S_O = Path(__file__).parents[1] / "recipes/data/mo_s_o"

@@ -32,7 +32,7 @@ ROOMS: dict[str, set[str]] = {
     "tracking": {"recipe", "run", "data", "__init__"},
     "simulate": {"recipe", "run", "potentials", "data", "teachers", "md", "measure"},
     "check": {"recipe", "run", "potentials", "data", "backends", "teachers", "md", "measure", "report", "stages"},
-    "background": {"recipe", "baselines"},
+    "background": {"recipe", "run", "baselines"},
     "runner": {"recipe", "run", "stages", "tracking", "check", "loop", "background"},
     "second_process": {"recipe", "run", "stages", "baselines", "loop", "runner"},
     "compare": {"recipe", "run", "potentials", "data", "report", "stages", "check", "runner", "tracking"},

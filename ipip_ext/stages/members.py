@@ -6,16 +6,10 @@ weights are the same wherever it is trained.
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
 import shutil
-import subprocess
-import sys
 import time
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -25,11 +19,12 @@ from ipip_ext.backends import registry
 from ipip_ext.backends.base import FitData, FitHooks, FitJob, Model
 from ipip_ext.data import frames as fr
 from ipip_ext.recipe.training import Finetune
+from ipip_ext.run.processes import POLL_S, SideProcess, end_all
 from ipip_ext.run.seeds import derive
 from ipip_ext.run.stage import Context
 from ipip_ext.stages.fitting import fit_or_retry
 
-_POLL_S = 0.2
+_MODULE = "ipip_ext.stages.member_process"
 
 
 class Members(BaseModel):
@@ -109,9 +104,9 @@ class _SideBySide:
         self.share = {k: float(members.is_trained(k)) for k in range(1, size)}
         self.waiting = [k for k, share in self.share.items() if share < 1]
         self.left: list[int] = []
-        self.others: dict[int, subprocess.Popen[bytes]] = {}
+        self.others: dict[int, SideProcess] = {}
+        self.last = "nothing is heard of any yet"
         self.folder = ctx.folder / "side-by-side"
-        self.n_heard: dict[int, int] = {}
 
     def take(self) -> int | None:
         """Return the member that this process shall train; None once all are trained."""
@@ -119,8 +114,10 @@ class _SideBySide:
         while self.waiting and len(self.others) < self.ctx.spare_processes:
             self._start(self.waiting.pop(0))
         while mine is None and self.others:
-            time.sleep(_POLL_S)
+            time.sleep(POLL_S)
             self._listen()
+            if names := ", ".join(f"member {k} in process {process.pid}" for k, process in self.others.items()):
+                self._say(f"waiting for {names}; {self.last}")
             mine = self._next()
         return mine
 
@@ -135,16 +132,16 @@ class _SideBySide:
 
     def heard(self, k: int, share: float, text: str) -> None:
         """Pass on how far member k is as how far all are."""
-        self.share[k] = share
-        self.ctx.progress(sum(self.share.values()) / len(self.share), f"member {k}: {text}")
+        self.share[k], self.last = share, f"member {k}: {text}"
+        self._say(self.last)
 
     def stop(self) -> None:
         """End the other processes; what they have trained is kept."""
-        for process in self.others.values():
-            process.terminate()
-        for process in self.others.values():
-            process.wait()
+        end_all(self.others)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _say(self, text: str) -> None:
+        self.ctx.progress(sum(self.share.values()) / len(self.share), text)
 
     def _next(self) -> int | None:
         return next((some.pop(0) for some in (self.left, self.waiting) if some), None)
@@ -153,49 +150,23 @@ class _SideBySide:
         self.folder.mkdir(exist_ok=True)
         task = self.folder / "members.json"
         task.write_text(self.members.model_dump_json(), encoding="utf-8")
-        self.n_heard[k] = 0
-        with self._said(k).open("wb") as said:
-            self.others[k] = subprocess.Popen(  # noqa: S603 - our own module
-                [*_COMMAND, str(task), str(k), str(os.getpid())],
-                stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.DEVNULL,
-            )  # fmt: skip
-
-    def _said(self, k: int) -> Path:
-        return self.folder / f"{k}.jsonl"
+        self.others[k] = SideProcess(_MODULE, task, k)
 
     def _listen(self) -> None:
         """Pass on what the others have said since; what one of them has left undone is this process's to do."""
         for k, process in list(self.others.items()):
-            code = process.poll()
-            self._pass_on(k)
-            if code is None:
+            has_ended = process.poll() is not None
+            for said in process.heard():
+                if "note" in said:
+                    self.ctx.note(f"member {k}: {said['note']}")
+                elif "share" in said:
+                    self.heard(k, said["share"], said["text"])
+            if not has_ended:
                 continue
             del self.others[k]
             if not self.members.is_trained(k):
-                self.ctx.note(f"member {k}: its process ended (exit code {code}); this one goes on with it")
+                self.ctx.note(f"member {k}: its process {process.fate}; this one goes on with it")
                 self.left.append(k)
-
-    def _pass_on(self, k: int) -> None:
-        *lines, _cut = self._said(k).read_text(encoding="utf-8", errors="replace").split("\n")
-        for line in lines[self.n_heard[k] :]:
-            said = _parsed(line)
-            if "note" in said:
-                self.ctx.note(f"member {k}: {said['note']}")
-            elif "share" in said:
-                self.heard(k, said["share"], said["text"])
-        self.n_heard[k] = len(lines)
-
-
-def _parsed(line: str) -> dict[str, Any]:
-    """Return what a process says in `line`; nothing if a library printed it."""
-    with contextlib.suppress(ValueError):
-        said = json.loads(line)
-        if isinstance(said, dict):
-            return said
-    return {}
-
-
-_COMMAND = [sys.executable, "-m", "ipip_ext.stages.member_process"]
 
 
 def _resample(frames: list[Atoms], seed: int) -> list[Atoms]:

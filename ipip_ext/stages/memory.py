@@ -1,16 +1,12 @@
 """Peak memory of MD with a model, on top of the loaded model itself.
 
-    python -m ipip_ext.stages.memory JOB.json
-
 On a CPU a process that has held another model has memory to reuse, so each model gets a fresh one.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import resource
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -23,6 +19,7 @@ from ase import Atoms
 from ipip_ext import md
 from ipip_ext.errors import StageFailed
 from ipip_ext.run.events import EventBus
+from ipip_ext.run.processes import SideProcess
 from ipip_ext.run.stage import Context
 from ipip_ext.stages.evaluate import potential_of
 from ipip_ext.stages.inputs import Calculator, Model, Student
@@ -64,10 +61,9 @@ def on_cpu(model: Model, cells: Sequence[Atoms], home: Path) -> dict[int, float]
         ase.io.write(Path(folder) / "cells.extxyz", [_bare(cell) for cell in cells])
         told = {"model": model.fingerprint(), "home": str(home.resolve()), "threads": torch.get_num_threads()}
         job.write_text(json.dumps(told, default=str), encoding="utf-8")
-        command = [sys.executable, "-m", "ipip_ext.stages.memory", str(job)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own module
-        if done.returncode != 0:
-            raise StageFailed(f"measuring memory failed: {' '.join(done.stderr.split())[-300:]}")
+        with SideProcess("ipip_ext.stages.memory", job) as process:
+            if process.wait() != 0:
+                raise StageFailed(f"the process that measures memory {process.fate}.")
         found = json.loads((Path(folder) / "memory.json").read_text(encoding="utf-8"))
     return {int(n_atoms): mib for n_atoms, mib in found.items()}
 
@@ -114,5 +110,4 @@ def _peak_mebibytes() -> float:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     main(Path(sys.argv[1]))

@@ -27,7 +27,7 @@ from ipip_ext.errors import CalculatorError, did_you_mean
 from ipip_ext.potentials.base import Potential
 from ipip_ext.teachers import factories
 from ipip_ext.teachers.ase_potential import AsePotential
-from ipip_ext.teachers.interpreter import potential as remote
+from ipip_ext.teachers.interpreter.potential import RemotePotential, check_remote
 
 _DEFAULTS = {"chgnet": "0.3.0", "xtb": "GFN1-xTB", "mace": "", "lammps": "", "python": ""}
 """Kinds, and what each means by its name alone; "" where a name alone says too little."""
@@ -135,7 +135,7 @@ class _Decisive(dict[str, Any]):
         if key in ("mace", "chgnet"):
             return file if file.is_file() else value
         if key == "pair_coeff" and "lammps" in self:
-            from ipip_ext.teachers.lammps import with_files
+            from ipip_ext.teachers.lammps.potential import with_files
 
             return [with_files(line, self._root) for line in value]
         return value
@@ -156,11 +156,11 @@ def check(entry: str | Mapping[str, Any], root: Path | None = None) -> list[str]
     if parsed.kind == "mace":
         _mace_source(parsed.target, root)
     if parsed.kind == "lammps":
-        from ipip_ext.teachers import lammps
+        from ipip_ext.teachers.lammps.potential import check_force_field
 
-        lammps.check(parsed.target, root=root, **parsed.kwargs)
+        check_force_field(parsed.target, root=root, **parsed.kwargs)
     if parsed.interpreter is not None:
-        remote.check(_program(parsed.interpreter, root), parsed.target, root)
+        check_remote(_program(parsed.interpreter, root), parsed.target, root)
     elif parsed.kind == "python":
         factories.check(parsed.target, root)
     if parsed.target == "GFN2-xTB":
@@ -176,7 +176,7 @@ def make(entry: str | Mapping[str, Any], *, device: str, root: Path | None = Non
     parsed, name = parse(entry), describe(entry)
     if parsed.interpreter is not None:  # its processes import the factory, and complain as `check` would
         program = _program(parsed.interpreter, root)
-        return remote.RemotePotential(
+        return RemotePotential(
             program, parsed.target, parsed.kwargs, name, workers=parsed.workers, root=root
         )  # fmt: skip
     check(entry, root)
@@ -192,7 +192,7 @@ def make(entry: str | Mapping[str, Any], *, device: str, root: Path | None = Non
     if parsed.kind == "mace":
         return registry.backend("mace").foundation(str(_mace_source(parsed.target, root)), device)
     if parsed.kind == "lammps":
-        from ipip_ext.teachers.lammps import LammpsPotential
+        from ipip_ext.teachers.lammps.potential import LammpsPotential
 
         return LammpsPotential(parsed.target, name=name, root=root, **parsed.kwargs)
     return factories.build(parsed.target, parsed.kwargs, name, root)

@@ -1,9 +1,13 @@
-"""`python: module:factory`: whatever the code that a recipe names returns, as a Potential."""
+"""`python: module:factory`: whatever the code that a recipe names returns, as a Potential.
+
+A module is looked for among the installed ones, then beside the recipe.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,7 +23,7 @@ def check(target: str, root: Path | None) -> None:
 
     root: the recipe's folder, where modules are looked for too. Raises CalculatorError if there is no such factory.
     """
-    with _importable(root):
+    with _importable(target, root):
         _factory(target, root)
 
 
@@ -28,7 +32,7 @@ def build(target: str, kwargs: Mapping[str, Any], name: str, root: Path | None) 
 
     Raises CalculatorError as `check` does, with the factory's own words if it fails, and if it makes something else.
     """
-    with _importable(root):
+    with _importable(target, root):
         try:
             made = _factory(target, root)(**kwargs)
         except IpipError:
@@ -59,7 +63,10 @@ def _factory(target: str, root: Path | None) -> Any:
         ) from error
     if not callable(getattr(module, attribute, None)):
         known = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
-        raise CalculatorError(f"python: {module_name} has no factory {attribute}.{did_you_mean(attribute, known)}")
+        where = f" ({module.__file__})" if getattr(module, "__file__", None) else ""
+        raise CalculatorError(
+            f"python: {module_name}{where} has no factory {attribute}.{did_you_mean(attribute, known)}"
+        )
     return getattr(module, attribute)
 
 
@@ -68,13 +75,30 @@ def _shown(kwargs: Mapping[str, Any]) -> str:
 
 
 @contextlib.contextmanager
-def _importable(root: Path | None) -> Iterator[None]:
-    """Let modules beside the recipe be imported, as a script's neighbours are."""
+def _importable(target: str, root: Path | None) -> Iterator[None]:
+    """Let a factory's module be found in the recipe's folder if none of its name is installed, and its neighbours then.
+
+    The folder joins the path at its end: nothing in it can take the place of an installed module. Where the recipe
+    names an installed one, the folder is not on the path at all.
+    """
     folder = str((root or Path()).resolve())
-    sys.path.insert(0, folder)
+    if folder in sys.path or not _is_beside(target, folder):
+        yield
+        return
+    sys.path.append(folder)
     importlib.invalidate_caches()
     try:
         yield
     finally:
         with contextlib.suppress(ValueError):
             sys.path.remove(folder)
+
+
+def _is_beside(target: str, folder: str) -> bool:
+    """Return whether a factory's module is one of `folder`'s, or nowhere to be found; nothing is imported."""
+    try:
+        found = importlib.util.find_spec(target.partition(":")[0].partition(".")[0])
+    except ValueError:  # no name, or a main module: there is nothing to look for
+        return False
+    places = [] if found is None else [found.origin, *(found.submodule_search_locations or ())]
+    return found is None or any(Path(place).parent == Path(folder) for place in places if place)

@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
+import tempfile
+from pathlib import Path
 
 import click
 
 from ipip_ext.errors import UserError
 from ipip_ext.recipe.recipe import Tracking
+from ipip_ext.run.processes import end, safe_python
 from ipip_ext.tracking.store import ENVIRONMENT, sqlite_file
+
+_END_S = 10.0
+"""Seconds that the server has to answer what it was asked when it shall end."""
 
 
 def serve_ui(uri: str, host: str = "127.0.0.1", port: int = 5000) -> int:
@@ -25,17 +30,19 @@ def serve_ui(uri: str, host: str = "127.0.0.1", port: int = 5000) -> int:
     file = sqlite_file(uri)
     if file and not file.is_file():
         raise UserError(f"{file} is not there; run a recipe first, or change to the folder you ran it in.")
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
+    store = f"sqlite:///{file}" if file else uri if ":" in uri else str(Path(uri).absolute())
+    command = [*safe_python(), "-m", "mlflow", "server", "--backend-store-uri", store]
     command += ["--host", host, "--port", str(port), "--workers", "1"]
     click.echo(f"MLflow: http://{host}:{port} (Ctrl-C ends it)")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # which would leave the server behind
-    server = subprocess.Popen(command, env={**ENVIRONMENT, **os.environ})  # noqa: S603 - our own arguments
-    try:
-        return server.wait()
-    except KeyboardInterrupt:
-        server.terminate()
-        server.wait()
-        return 0
+    environment = {**ENVIRONMENT, **os.environ, "PYTHONSAFEPATH": "1"}  # for the servers that it starts itself
+    with tempfile.TemporaryDirectory() as nowhere:  # they put their working folder on the path
+        server = subprocess.Popen(command, env=environment, cwd=nowhere)  # noqa: S603 - our own arguments
+        try:
+            return server.wait()
+        except KeyboardInterrupt:
+            end(server, within_s=_END_S)
+            return 0
 
 
 def run_url_hint(tracking: Tracking) -> str:

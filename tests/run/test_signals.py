@@ -90,11 +90,14 @@ def start(folder: Path) -> subprocess.Popen[str]:
     )
 
 
-def stop_when(process: subprocess.Popen[str], path: Path, signum: int) -> str:
-    """Ask the run to stop as soon as `path` is there; return what it said to the end."""
+def wait_for(process: subprocess.Popen[str], path: Path) -> None:
     while not path.exists():
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.01)
+
+
+def stop(process: subprocess.Popen[str], signum: int) -> str:
+    """Ask the run to stop; return what it said to the end."""
     process.send_signal(signum)
     return process.communicate(timeout=120)[1]
 
@@ -111,7 +114,10 @@ def test_a_training_run_stops_and_says_how_to_go_on(tmp_path, alloy_data, signum
         baselines=[{"kind": "scratch", "fit": {"epochs": 100_000}}],
     )  # fmt: skip
     run, process = tmp_path / "runs/tiny", start(tmp_path)
-    said = stop_when(process, run / "iter-00/pretrain.part/fit/checkpoint.pt", signum)
+    wait_for(process, run / "iter-00/pretrain.part/fit/checkpoint.pt")
+    for second in processes("ipip_ext.second_process", tmp_path):
+        os.kill(second, signal.SIGSTOP)  # as a debugger, a freezer or a file server that stalls would
+    said = stop(process, signum)
     assert process.returncode == code
     name = signal.Signals(signum).name
     assert f"{name}: stopping at the next safe point" in said
@@ -132,7 +138,8 @@ def test_a_reference_method_that_takes_hours_does_not_keep_it(tmp_path, alloy_da
         teacher={"python": "slow_method:Sleeper", "interpreter": sys.executable},
     )  # fmt: skip
     process = start(tmp_path)
-    said = stop_when(process, tmp_path / "asleep", signal.SIGUSR1)
+    wait_for(process, tmp_path / "asleep")
+    said = stop(process, signal.SIGUSR1)
     assert process.returncode == 128 + signal.SIGUSR1
     assert "stopped by signal SIGUSR1" in said
     left = [p for p in Path("/proc").glob("[0-9]*/cwd") if p.parent.name != str(os.getpid()) and _is(p, tmp_path)]

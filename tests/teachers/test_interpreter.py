@@ -126,7 +126,7 @@ def test_an_interrupt_ends_the_processes(home):
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     potential = make(entry("Sleeper"), device="cpu", root=home)
     assert isinstance(potential, RemotePotential)
-    pid = potential._workers[0]._process.pid
+    pid = potential._at_work[0].pid
     threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
     try:
         with pytest.raises(KeyboardInterrupt):
@@ -138,7 +138,7 @@ def test_an_interrupt_ends_the_processes(home):
 
 def test_processes_end_with_the_potential():
     potential = make({"python": "ase.calculators.emt:EMT", **HERE, "workers": 2}, device="cpu")
-    pids = [worker._process.pid for worker in potential._workers]
+    pids = [worker.pid for worker in potential._at_work]
     del potential
     for pid in pids:
         _wait_until_gone(pid)

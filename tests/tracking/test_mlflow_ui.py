@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 
 import pytest
+from strangers import plant
 from tracked import free_port
 
 from ipip_ext.errors import UserError
@@ -29,14 +30,14 @@ def test_hint_and_ui_say_where_to_look(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_ui_serves_runs_and_artifacts(mirrored, tracking, tmp_path):
-    port = free_port()
+    port, ran = free_port(), plant(tmp_path)
     code = (
         "import sys; from ipip_ext.tracking.mirror import serve_ui\n"
         "sys.exit(serve_ui(sys.argv[1], '127.0.0.1', int(sys.argv[2])))"
     )
     with (tmp_path / "server.log").open("w") as out:
         server = subprocess.Popen(
-            [sys.executable, "-c", code, tracking.uri, str(port)], cwd=tmp_path, stdout=out, stderr=out
+            [sys.executable, "-P", "-c", code, tracking.uri, str(port)], cwd=tmp_path, stdout=out, stderr=out
         )
     base = f"http://127.0.0.1:{port}"
     try:
@@ -53,6 +54,7 @@ def test_ui_serves_runs_and_artifacts(mirrored, tracking, tmp_path):
         code = server.wait(timeout=30)
     assert code == 0
     assert "Traceback" not in (tmp_path / "server.log").read_text()
+    assert not ran.exists()  # MLflow's servers would import modules of the folder they are started in
     with pytest.raises(urllib.error.URLError):
         get(f"{base}/health")
 

