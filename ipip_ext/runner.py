@@ -18,7 +18,7 @@ from ipip_ext.recipe.recipe import Recipe
 from ipip_ext.run import device, disk, fingerprint, lock, provenance, signals
 from ipip_ext.run.console import Console, LogFile
 from ipip_ext.run.events import Event, EventBus, JsonLines
-from ipip_ext.run.layout import EVENTS, LOG, MODEL, RECIPE
+from ipip_ext.run.layout import EVENTS, LOG, MODEL, RECIPE, is_run
 from ipip_ext.run.plain import flatten
 from ipip_ext.run.redo import intend, pending, withdraw
 from ipip_ext.run.stage import Done
@@ -69,6 +69,7 @@ def _run(
         is_other = not is_untouched(folder) and bool(differences(recipe, folder))
         if redo:
             intend(folder, redo)
+        (folder / EVENTS).touch()  # by it the folder is known for a run's, and the recipe in it for ours
         disk.write(folder / RECIPE, dump_recipe(recipe))
     except OSError as error:
         raise _unwritable(folder, error) from None
@@ -141,6 +142,7 @@ def refuse_other(recipe: Recipe, folder: Path, redo: tuple[str, ...]) -> None:
             raise WorkspaceError(f"--redo {name}: no such stage.{did_you_mean(kind, STAGES)}")
     if folder.exists() and not folder.is_dir():
         raise WorkspaceError(f"{folder}: is a file; name a folder with --workdir.")
+    refuse_home(recipe, folder)
     if is_untouched(folder):
         return
     for name in set(redo) - set(pending(folder)):  # of those nothing may be left
@@ -165,11 +167,27 @@ def _first_stage(key: str, recipe: Recipe) -> str:
     return stage if runs.get(stage, True) else {"ask": "label"}.get(stage, "pretrain")
 
 
+def refuse_home(recipe: Recipe, folder: Path) -> None:
+    """Raise WorkspaceError if `folder` is where the recipe's file stands: a run writes its recipe there.
+
+    The recipe of a run folder may go on in it.
+    """
+    file = recipe.folder / Path(recipe.file).name
+    if file.is_file() and folder.is_dir() and folder.samefile(recipe.folder) and not is_run(folder):
+        raise WorkspaceError(
+            f"{folder}: is the folder of the recipe, not of a run; name another folder with --workdir."
+        )
+
+
 def is_untouched(folder: Path) -> bool:
     """Return whether `folder` is not there, empty, or holds only what a run leaves that was killed at its outset."""
-    return not folder.exists() or all(
-        lock.is_ours(path.name) or path.name == RECIPE + disk.PART for path in folder.iterdir()
-    )
+
+    def is_of_the_outset(path: Path) -> bool:
+        if path.name == EVENTS:
+            return path.stat().st_size == 0
+        return lock.is_ours(path.name) or path.name == RECIPE + disk.PART
+
+    return not folder.exists() or all(map(is_of_the_outset, folder.iterdir()))
 
 
 def changes(recipe: Recipe, folder: Path) -> list[tuple[str, Any, Any]]:
@@ -189,6 +207,8 @@ def differences(recipe: Recipe, folder: Path) -> dict[str, tuple[Any, Any]]:
     path = folder / RECIPE
     if not path.is_file():
         raise WorkspaceError(f"{folder}: is not empty and holds no {RECIPE}; name another folder with --workdir.")
+    if not is_run(folder):
+        raise WorkspaceError(f"{path}: was written by no run; name another folder with --workdir.")
     try:
         there = json.loads(json.dumps(yaml.safe_load(path.read_text(encoding="utf-8")), default=str))
     except (yaml.YAMLError, ValueError, TypeError, RecursionError):

@@ -33,6 +33,8 @@ _FIXED = {
     "device": _NOT_DECISIVE, "threads": _NOT_DECISIVE, "parallel": _NOT_DECISIVE, "tracking": _NOT_DECISIVE,
 }  # fmt: skip
 _LONGEST_SLUG = 120
+_MARK = "# seeds "
+"""What a plan begins with."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def plan(
         before([variant.recipe for variant in variants])
     folder = folder or Path("runs") / f"{base.name}-ablate"
     grid = Grid(base, folder, tuple(variants), tuple(range(base.seed, base.seed + n_seeds)))
-    _refuse_foreign(folder)
+    _refuse_foreign(base, folder)
     check = _Checks()
     for one_run in grid.runs():
         runner.admit(one_run.recipe, one_run.folder, check=check)
@@ -241,19 +243,26 @@ class _Checks:
         self._seen |= {frames, teacher}
 
 
-def _refuse_foreign(folder: Path) -> None:
+def _refuse_foreign(recipe: Recipe, folder: Path) -> None:
+    runner.refuse_home(recipe, folder)
     if folder.exists() and not folder.is_dir():
         raise WorkspaceError(f"{folder}: is a file; name a folder with --workdir.")
     if folder.exists():
         lock.refuse_if_held(folder)
-    if not runner.is_untouched(folder) and not (folder / PLAN).is_file():
+    if not runner.is_untouched(folder) and not _is_grid(folder):
         raise WorkspaceError(f"{folder}: is not empty and holds no {PLAN}; name another folder with --workdir.")
+
+
+def _is_grid(folder: Path) -> bool:
+    """Return whether `folder` holds a plan, and one that we wrote."""
+    plan = folder / PLAN
+    return plan.is_file() and (layout.is_run(folder) or plan.read_bytes().startswith(_MARK.encode()))
 
 
 def _described(grid: Grid) -> str:
     """Return the recipe that is varied, with what is varied as comments above it."""
     seeds = ", ".join(map(str, grid.seeds))
-    return "\n".join([f"# seeds {seeds}", *(f"# {v.slug}" for v in grid.variants), dump_recipe(grid.recipe)])
+    return "\n".join([f"{_MARK}{seeds}", *(f"# {v.slug}" for v in grid.variants), dump_recipe(grid.recipe)])
 
 
 def _slugs(points: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -1,6 +1,8 @@
-"""Names of the files in a run folder that more than one room looks for."""
+"""Names of the files in a run folder that more than one room looks for, and by which a run folder is known."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 RECIPE = "recipe.yaml"
 """The recipe as it ran, every key written out."""
@@ -25,3 +27,8 @@ PUBLISHED = (
 
 MODEL = "model"
 """Folder of the student that a user takes along."""
+
+
+def is_run(folder: Path) -> bool:
+    """Return whether a run has begun in `folder`: told by what only runs write, since anyone may write a recipe."""
+    return (folder / EVENTS).is_file() or (folder / "prepare").is_dir()
