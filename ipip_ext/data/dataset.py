@@ -16,7 +16,7 @@ from ase.neighborlist import neighbor_list
 from ipip_ext.data import frames as fr
 from ipip_ext.data import metrics
 from ipip_ext.errors import DataError
-from ipip_ext.recipe.recipe import Data
+from ipip_ext.recipe.data import Data
 from ipip_ext.run.seeds import derive
 
 SAME_A = 1e-3

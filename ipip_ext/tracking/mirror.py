@@ -18,7 +18,7 @@ from typing import Any
 
 from ipip_ext import __version__
 from ipip_ext.errors import UserError
-from ipip_ext.recipe.recipe import Tracking
+from ipip_ext.recipe.tracking import Tracking
 from ipip_ext.run import disk, lock
 from ipip_ext.run.events import Event, read_events
 from ipip_ext.tracking.models import publish

@@ -22,7 +22,7 @@ from typing import Any
 import click
 
 from ipip_ext.errors import UserError, WorkspaceError
-from ipip_ext.recipe.recipe import Tracking
+from ipip_ext.recipe.tracking import Tracking
 from ipip_ext.run import disk
 from ipip_ext.run.events import Event
 

@@ -23,7 +23,7 @@ from ipip_ext.data.dataset import (
 )
 from ipip_ext.data.metrics import fit_zeros
 from ipip_ext.errors import DataError
-from ipip_ext.recipe.recipe import Data
+from ipip_ext.recipe.data import Data
 
 HERE = Path("train.extxyz")
 

@@ -18,7 +18,7 @@ from processes import hold
 
 from ipip_ext.data import frames as fr
 from ipip_ext.errors import UserError, WorkspaceError
-from ipip_ext.recipe.recipe import Tracking
+from ipip_ext.recipe.tracking import Tracking
 from ipip_ext.run.events import Event, EventBus, JsonLines
 from ipip_ext.run.provenance import sha256
 from ipip_ext.teachers.load import load_potential
@@ -443,7 +443,7 @@ def test_log_is_quiet_and_ours_still_speaks(tmp_path, folder):
     emit(folder, make_events(folder))
     code = (
         "import sys, logging; from pathlib import Path\n"
-        "from ipip_ext.recipe.recipe import Tracking; from ipip_ext.tracking.mirror import replay\n"
+        "from ipip_ext.recipe.tracking import Tracking; from ipip_ext.tracking.mirror import replay\n"
         "assert 'mlflow' not in sys.modules\n"
         "replay(Path(sys.argv[1]), Tracking())\n"
         "logging.getLogger('ipip_ext').warning('still here')\n"
