@@ -16,8 +16,10 @@ from click.testing import CliRunner
 
 from ipip_ext import runner
 from ipip_ext.cli.main import main
-from ipip_ext.compare import ablate, ablate_report
+from ipip_ext.compare import ablate_report
 from ipip_ext.compare.ablate_report import Outcome, Stats
+from ipip_ext.compare.grid import plan
+from ipip_ext.compare.vary import parse_vary
 from ipip_ext.errors import StageFailed
 from ipip_ext.recipe.file import load_recipe
 from ipip_ext.run.events import read_events
@@ -351,7 +353,7 @@ def test_values_of_keys_that_hold_lists(task):
         "forget.groups=none,all,readouts,readouts+interactions,[products, embedding]",
         "explore.temperatures_K=300,[300, 600]", "student.hidden_irreps=4x0e,4x0e+4x1o", "finetune.patience=null,5",
     ]  # fmt: skip
-    assert ablate.parse_vary(vary, recipe) == {
+    assert parse_vary(vary, recipe) == {
         "forget.groups": [[], ["all"], ["readouts"], ["readouts", "interactions"], ["products", "embedding"]],
         "explore.temperatures_K": [[300], [300, 600]],
         "student.hidden_irreps": ["4x0e", "4x0e+4x1o"],
@@ -361,7 +363,7 @@ def test_values_of_keys_that_hold_lists(task):
 
 def test_the_grid_is_the_product_and_its_folders_are_names(task):
     vary = ["forget.groups=none,readouts+interactions", "teacher={python: 'ase.calculators.emt:EMT'}"]
-    grid = ablate.plan(task, vary, sets=["seed=7"], n_seeds=2)
+    grid = plan(task, vary, sets=["seed=7"], n_seeds=2)
     teacher = "teacher=python-ase.calculators.emt-EMT"
     slugs = [f"forget.groups=none,{teacher}", f"forget.groups=readouts+interactions,{teacher}"]
     assert [variant.slug for variant in grid.variants] == slugs
@@ -372,7 +374,7 @@ def test_the_grid_is_the_product_and_its_folders_are_names(task):
     shutil.copytree("data", "data-test.extxyz")
     shutil.copy("data/test.extxyz", "data-test.extxyz/a b")
     shutil.copy("data/test.extxyz", "data-test.extxyz/a-b")
-    alike = ablate.plan(task, ["data.test=data-test.extxyz/a b,data-test.extxyz/a-b"], n_seeds=1).variants
+    alike = plan(task, ["data.test=data-test.extxyz/a b,data-test.extxyz/a-b"], n_seeds=1).variants
     assert alike[0].slug != alike[1].slug
     assert all(variant.slug.startswith("data.test=data-test.extxyz-a-b-") for variant in alike)
 
