@@ -29,7 +29,7 @@ class Engine(Protocol):
         ...
 
 
-def check(name: str, potential: Potential | None = None) -> None:
+def check_engine(name: str, potential: Potential | None = None) -> None:
     """Raise RecipeError if engine `name` is not installed, or can't walk with `potential`."""
     _load(name)
     if name == "torchsim" and potential is not None and not isinstance(potential, HasTorchSim):
@@ -40,8 +40,8 @@ def check(name: str, potential: Potential | None = None) -> None:
 
 
 def make(potential: Potential, replicas: Sequence[Replica], settings: Explore) -> Engine:
-    """Return the engine of `settings` for these walks. Raises RecipeError as `check` does."""
-    check(settings.engine, potential)
+    """Return the engine of `settings` for these walks. Raises RecipeError as `check_engine` does."""
+    check_engine(settings.engine, potential)
     made: Engine = _load(settings.engine)(potential, replicas, settings)
     return made
 
