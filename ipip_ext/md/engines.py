@@ -1,4 +1,4 @@
-"""Who takes the steps of MD: a recipe's `engine` -> what `engine.Walk` drives. Imported only when asked for."""
+"""Who takes the steps of MD: a recipe's `engine` -> what `walk.Walk` drives. Imported only when asked for."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ipip_ext.md.stacked import Stack
 from ipip_ext.potentials.base import HasTorchSim, Potential
 from ipip_ext.recipe.walk import Explore
 
-_ENGINES = {"ase": "ipip_ext.md.integrators:AseEngine", "torchsim": "ipip_ext.md.torchsim:TorchSimEngine"}
+_ENGINES = {"ase": "ipip_ext.md.integrators:AseEngine", "torchsim": "ipip_ext.md.torchsim.engine:TorchSimEngine"}
 
 
 class Engine(Protocol):

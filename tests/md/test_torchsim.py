@@ -39,7 +39,8 @@ def ts(**changes):
 @pytest.fixture
 def without_torchsim(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch_sim", None)
-    monkeypatch.delitem(sys.modules, "ipip_ext.md.torchsim", raising=False)
+    for name in [name for name in sys.modules if name.startswith("ipip_ext.md.torchsim")]:
+        monkeypatch.delitem(sys.modules, name)
 
 
 class Gas:
@@ -272,7 +273,7 @@ def test_fixed_atoms_stay_and_the_others_have_the_temperature(tmp_path, ensemble
 def test_on_a_gpu_memory_says_how_many_walk_together(monkeypatch):
     import torch_sim
 
-    from ipip_ext.md.torchsim import TorchSimEngine
+    from ipip_ext.md.torchsim.engine import TorchSimEngine
 
     def measure(state, _model):
         if state.n_atoms > 100:
