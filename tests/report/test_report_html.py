@@ -26,7 +26,8 @@ from ipip_ext.data.tables import latex, write_csv
 from ipip_ext.errors import WorkspaceError
 from ipip_ext.measure.breakdown import Exam
 from ipip_ext.potentials.base import Prediction
-from ipip_ext.report.html.verdict import Against, against, headline, sentences
+from ipip_ext.report.html.against import Against, against
+from ipip_ext.report.html.verdict import headline, sentences
 from ipip_ext.run.events import EventBus
 from ipip_ext.run.workspace import Done, Workspace
 from ipip_ext.stages.report import report
