@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from ase.build import bulk
 from ase.calculators.emt import EMT
-from test_engine import Pulls, by_replica, copper, huge_force, same, settings, walk
+from walking import Pulls, by_replica, copper, huge_force, same, settings, walk
 
 from ipip_ext import md
 from ipip_ext.errors import RecipeError, WorkspaceError

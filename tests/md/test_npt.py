@@ -9,7 +9,7 @@ from ase.build import bulk, fcc111
 from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms
 from ase.eos import EquationOfState
-from test_engine import by_replica, copper, same, settings, walk
+from walking import by_replica, copper, same, settings, walk
 
 from ipip_ext import md
 from ipip_ext.errors import CalculatorError, DataError
