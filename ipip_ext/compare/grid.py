@@ -5,24 +5,25 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ipip_ext import runner
 from ipip_ext.check import preflight
 from ipip_ext.compare.ablate_report import PLAN
-from ipip_ext.compare.vary import parse_vary
+from ipip_ext.compare.vary import as_number, parse_vary
 from ipip_ext.errors import RecipeError, WorkspaceError
 from ipip_ext.recipe.file import load_recipe
 from ipip_ext.recipe.recipe import Recipe
 from ipip_ext.run import layout, lock
 
 _LONGEST_SLUG = 120
+_MOST_SEEDS, _MOST_RUNS = 1000, 10_000
 
 
 @dataclass(frozen=True)
@@ -76,14 +77,16 @@ def plan(
     """
     base = load_recipe(path, sets)
     varied = parse_vary(vary, base)
+    refuse_too_many(varied, n_seeds)
     points = [dict(zip(varied, values, strict=True)) for values in itertools.product(*varied.values())]
     variants = []
     for point, slug in zip(points, _slugs(points), strict=True):
-        recipe = load_recipe(path, [*sets, *(f"{key}={_yaml(value)}" for key, value in point.items())])
+        recipe = load_recipe(path, sets, {key: as_number(value) for key, value in point.items()})
         variants.append(Variant(slug, {key: _plain(value) for key, value in point.items()}, recipe))
-    for one, other in itertools.combinations(variants, 2):
-        if one.recipe == other.recipe:
-            raise RecipeError(f"--vary: {one.slug} and {other.slug} are the same recipe; take one of them out.")
+    seen: dict[str, Variant] = {}
+    for variant in variants:
+        if (other := seen.setdefault(variant.recipe.model_dump_json(), variant)) is not variant:
+            raise RecipeError(f"--vary: {other.slug} and {variant.slug} are the same recipe; take one of them out.")
     if before is not None:
         before([variant.recipe for variant in variants])
     folder = folder or Path("runs") / f"{base.name}-ablate"
@@ -93,6 +96,15 @@ def plan(
     for one_run in grid.runs():
         runner.admit(one_run.recipe, one_run.folder, check=check)
     return grid
+
+
+def refuse_too_many(varied: Mapping[str, Sequence[Any]], n_seeds: int) -> None:
+    """Raise RecipeError for a grid that nobody could run, before there is one."""
+    if not 1 <= n_seeds <= _MOST_SEEDS:
+        raise RecipeError(f"--seeds {n_seeds}: must be 1 to {_MOST_SEEDS}.")
+    n_runs = math.prod(map(len, varied.values())) * n_seeds
+    if n_runs > _MOST_RUNS:
+        raise RecipeError(f"--vary: would be {n_runs} runs, more than {_MOST_RUNS}; take fewer values, or fewer seeds.")
 
 
 class Checks:
@@ -127,9 +139,10 @@ def _refuse_foreign(folder: Path) -> None:
 
 def _slugs(points: Sequence[Mapping[str, Any]]) -> list[str]:
     plain = [",".join(f"{key}={_plain(value)}" for key, value in point.items()) for point in points]
+    alike = Counter(plain)
     marks = [hashlib.sha256(repr(point).encode()).hexdigest()[:8] for point in points]
     return [
-        slug if plain.count(slug) == 1 and len(slug) <= _LONGEST_SLUG else f"{slug[:_LONGEST_SLUG]}-{mark}"
+        slug if alike[slug] == 1 and len(slug) <= _LONGEST_SLUG else f"{slug[:_LONGEST_SLUG]}-{mark}"
         for slug, mark in zip(plain, marks, strict=True)
     ]
 
@@ -142,7 +155,3 @@ def _plain(value: Any) -> str:
         return "+".join(f"{key}-{_plain(inner)}" for key, inner in value.items()) or "none"
     text = value if isinstance(value, str) else json.dumps(value, default=str)
     return re.sub(r"[^\w.+-]+", "-", text, flags=re.ASCII)
-
-
-def _yaml(value: Any) -> str:
-    return yaml.safe_dump(value, default_flow_style=True, width=10_000).removesuffix("...\n").strip()

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
+from ipip_ext.recipe.numbers import Count, ForceLimit_eV_per_A, OpenShare
 from ipip_ext.recipe.schema import Section
 
 
@@ -32,7 +33,7 @@ class Data(Section):
     valid: Path | None = None
     """Labelled frames for choosing models. Without it `valid_fraction` of train is held out."""
 
-    valid_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    valid_fraction: OpenShare = 0.1
     """Share of train held out when `valid` is not given."""
 
     valid_split: Literal["random", "stratified", "grouped"] = "random"
@@ -42,12 +43,12 @@ class Data(Section):
     split_keys: tuple[str, ...] = ()
     """`info` keys that make a group, such as [start, temperature_K]."""
 
-    n_train: PositiveInt | None = None
+    n_train: Count | None = None
     """Train on this many frames only, for a learning curve; null: on all. They are drawn by the seed after
     validation is held out, so validation and test stay what they are, and fewer frames are a subset of more.
     With `valid_split: stratified` every group of `split_keys` gives its share."""
 
-    max_force_eV_per_A: PositiveFloat | None = None
+    max_force_eV_per_A: ForceLimit_eV_per_A | None = None
     """Leave out of `train` the frames in which the force on an atom is larger, such as those that a reference method
     was asked for where a student had walked into nonsense; null: keep all. Test and `valid` are never thinned."""
 
@@ -60,7 +61,7 @@ class Data(Section):
     stress_key: str | None = None
     """`info` key of the reference stress, eV/Angstrom^3 (ASE's sign, 3x3 or Voigt); none: stress is not trained."""
 
-    e0s: Literal["fitted", "isolated_atoms"] | dict[str, float] = "fitted"
+    e0s: Literal["fitted", "isolated_atoms"] | dict[str, Annotated[float, Field(ge=-1e9, le=1e9)]] = "fitted"
     """Energy zeros of the elements: `fitted` by least squares on train, taken from `isolated_atoms`
     (one-atom frames in train), or given in eV as {Mo: -10.2, S: -4.1}."""
 

@@ -10,16 +10,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, NonNegativeInt, PositiveInt, PrivateAttr, SerializeAsAny, field_validator, model_validator
+from pydantic import Field, PrivateAttr, SerializeAsAny, StrictBool, field_validator, model_validator
 
 from ipip_ext.recipe import students
 from ipip_ext.recipe.baselines import Baseline, Scratch, TeacherBaseline
 from ipip_ext.recipe.data import Data
 from ipip_ext.recipe.evaluate import Evaluate
+from ipip_ext.recipe.forget import Forget
 from ipip_ext.recipe.labels import Committee, Correction, Label, Select
+from ipip_ext.recipe.numbers import Rounds, Share
 from ipip_ext.recipe.schema import Section
 from ipip_ext.recipe.tracking import Tracking
-from ipip_ext.recipe.training import Adapt, Finetune, Forget, Pretrain, Share
+from ipip_ext.recipe.training import Adapt, Finetune, Pretrain
 from ipip_ext.recipe.walk import Explore
 
 
@@ -29,22 +31,22 @@ class Recipe(Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
     """Name of the run and of its folder `runs/<name>`."""
 
-    seed: NonNegativeInt = 0
+    seed: Annotated[int, Field(ge=0, le=2**64)] = 0
     """All randomness derives from it."""
 
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     """auto takes a GPU where there is one."""
 
-    threads: PositiveInt | None = 1
+    threads: Annotated[int, Field(gt=0, le=1024)] | None = 1
     """CPU threads of torch; null leaves the choice to torch. On the small graphs of a small MACE a second
     thread gains a third on an idle machine, and loses tenfold on a busy one, where threads wait for each
     other by spinning (docs/benchmarks.md)."""
 
-    parallel: bool = True
+    parallel: StrictBool = True
     """Train the from-scratch baseline in a second process meanwhile, and members of a committee side by side, on a
     CPU with cores to spare. The results are the same, only sooner."""
 
-    iterations: PositiveInt = 2
+    iterations: Rounds = 2
     """Rounds of pretrain, finetune, sample, label, forget."""
 
     min_improvement: Share | None = 0.01
@@ -75,7 +77,9 @@ class Recipe(Section):
     labels, and with `label.relabel` for those of the old pool too."""
 
     sample: Explore | None = None
-    """MD by the student; as `explore` where not given. The student is cheap, so it can walk further."""
+    """MD by the student, which is cheap, so it can walk further. null: as `explore`. Without `starts` of its own, all
+    keys that are not given are as in `explore`: {n_steps: 5000} walks on from there. With `starts`, keys that are not
+    given have the defaults of `explore`."""
 
     pretrain: Pretrain = Pretrain()
     """Training on pseudo-labels."""
@@ -142,6 +146,16 @@ class Recipe(Section):
         """Name of the student's backend."""
         return str(self.student.backend)  # type: ignore[attr-defined]
 
+    @model_validator(mode="before")
+    @classmethod
+    def _sample_as_explore(cls, raw: Any) -> Any:
+        """Fill in a `sample` without starts. One with starts stays what it has meant to runs that are finished."""
+        if not isinstance(raw, dict) or not isinstance(raw.get("sample"), dict) or "starts" in raw["sample"]:
+            return raw
+        explore = raw.get("explore")
+        there = explore.model_dump() if isinstance(explore, Explore) else explore
+        return {**raw, "sample": _over(there, raw["sample"])} if isinstance(there, dict) else raw
+
     @model_validator(mode="after")
     def _mended_once(self) -> Recipe:
         if self.adapt is not None and self.correct.form not in ("none", "auto"):
@@ -161,3 +175,9 @@ class Recipe(Section):
         if isinstance(value, dict):
             return students.config_class(str(value.get("backend", "mace"))).model_validate(value)
         return value
+
+
+def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Return `below` with the values of `above`, also within sections that both have."""
+    both = {k: _over(below[k], v) for k, v in above.items() if isinstance(v, dict) and isinstance(below.get(k), dict)}
+    return below | above | both

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import StrictBool
+
 from ipip_ext.recipe.schema import Section
 
 
@@ -14,9 +16,9 @@ class Tracking(Section):
     experiment: str = "ipip-mace"
     """MLflow experiment."""
 
-    enabled: bool = True
+    enabled: StrictBool = True
     """false: write the run folder only (`ipip-mace track` can mirror it later)."""
 
-    register_model: bool = True
+    register_model: StrictBool = True
     """Register the final student under the recipe's name, for `mlflow.pyfunc.load_model("models:/NAME/1")`. A student
     that is registered already makes no new version."""

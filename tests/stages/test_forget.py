@@ -15,7 +15,7 @@ from ipip_ext.check import planning, preflight
 from ipip_ext.compare.grid import plan
 from ipip_ext.errors import RecipeError
 from ipip_ext.recipe.file import dump_recipe, load_recipe
-from ipip_ext.recipe.training import Forget, Forgetting
+from ipip_ext.recipe.forget import Forget, Forgetting
 from ipip_ext.run.events import Event, EventBus
 from ipip_ext.run.workspace import Workspace
 from ipip_ext.stages.pool import forget
