@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ipip_ext import background, loop
 from ipip_ext.check import preflight
 from ipip_ext.errors import WorkspaceError, did_you_mean
-from ipip_ext.recipe.file import dump_recipe
+from ipip_ext.recipe.file import dump_recipe, read_own
 from ipip_ext.recipe.recipe import Recipe
 from ipip_ext.run import device, disk, fingerprint, lock, provenance, signals
 from ipip_ext.run.console import Console, LogFile
@@ -210,8 +207,8 @@ def differences(recipe: Recipe, folder: Path) -> dict[str, tuple[Any, Any]]:
     if not is_run(folder):
         raise WorkspaceError(f"{path}: was written by no run; name another folder with --workdir.")
     try:
-        there = json.loads(json.dumps(yaml.safe_load(path.read_text(encoding="utf-8")), default=str))
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError):
+        there = read_own(path.read_text(encoding="utf-8"))
+    except ValueError:
         there = None
     if not isinstance(there, Mapping):
         raise WorkspaceError(f"{path}: is corrupt; put the recipe back, or use --workdir for a new run.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -33,3 +34,31 @@ def finished_run(tmp_path_factory) -> Path:
         done = CliRunner().invoke(main, ["run", "recipe.yaml"], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return folder
+
+
+@pytest.fixture(params=["check", "run"])
+def command(request) -> str:
+    return request.param
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    """A working directory of one's own."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def task(here, alloy_data) -> Path:
+    """The same with recipe.yaml and a copy of its data in data/."""
+    shutil.copytree(alloy_data, here / "data")
+    write_recipe(here, Path("data"))
+    return here
+
+
+@pytest.fixture
+def finished(tmp_path, finished_run, monkeypatch) -> Path:
+    """A copy of the finished run."""
+    shutil.copytree(finished_run, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    return Path()

@@ -22,8 +22,8 @@ from ipip_ext.data import frames as fr
 from ipip_ext.data import metrics
 from ipip_ext.errors import CalculatorError, UserError
 from ipip_ext.potentials.base import FrameFailed, Prediction
+from ipip_ext.recipe.data import Ood
 from ipip_ext.recipe.file import load_recipe
-from ipip_ext.recipe.recipe import Ood
 from ipip_ext.run.events import Event, EventBus, read_events
 from ipip_ext.run.workspace import Workspace
 from ipip_ext.stages.evaluate import evaluate, split_for

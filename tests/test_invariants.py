@@ -21,8 +21,8 @@ from ipip_ext.data.metrics import fit_zeros
 from ipip_ext.data.select import diverse
 from ipip_ext.data.splits import split_valid, subset
 from ipip_ext.errors import DataError
+from ipip_ext.recipe.data import Data
 from ipip_ext.recipe.file import dump_recipe, load_recipe, parse_recipe
-from ipip_ext.recipe.recipe import Data
 
 settings.register_profile(
     "invariants", deadline=None, derandomize=True, max_examples=60,

@@ -21,7 +21,7 @@ from ipip_ext.data import metrics
 from ipip_ext.errors import ModelFileError, WorkspaceError
 from ipip_ext.measure.timing import finished
 from ipip_ext.potentials.base import Potential
-from ipip_ext.recipe.recipe import Ood
+from ipip_ext.recipe.data import Ood
 from ipip_ext.run import provenance
 from ipip_ext.run.events import read_events
 from ipip_ext.run.layout import EVENTS, TABLE

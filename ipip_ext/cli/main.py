@@ -148,15 +148,15 @@ def ablate(
     Every combination of the --vary values is run with each seed; stages that variants share are computed once, and
     the same command goes on after a kill. For keys that hold a list, none is the empty one and a+b is [a, b].
     """
-    from ipip_ext.compare import ablate as ablation
+    from ipip_ext.compare import ablate, grid
 
     def may_run(recipes: Sequence[Any]) -> None:
         for one in recipes:
             _require_trust(one, trusted=trust_models)
 
     with signals.stoppable():
-        grid = ablation.plan(recipe, vary, sets=overrides, n_seeds=seeds, folder=workdir, before=may_run)
-        table = ablation.run(grid, functools.partial(click.echo, err=True))
+        planned = grid.plan(recipe, vary, sets=overrides, n_seeds=seeds, folder=workdir, before=may_run)
+        table = ablate.run(planned, functools.partial(click.echo, err=True))
     click.echo(f"\n{table.read_text(encoding='utf-8')}")
 
 

@@ -70,25 +70,25 @@ def md(
     if pressure_GPa is not None and ensemble != "npt":
         raise RecipeError(f"md: pressure_GPa needs ensemble npt, not {ensemble}; nothing else keeps a pressure.")
     from ipip_ext.run import device as devices
-    from ipip_ext.simulate import walk
+    from ipip_ext.simulate import folder, plan, walk
     from ipip_ext.simulate.summary import table
     from ipip_ext.teachers.load import load_any
 
-    settings = walk.settings_of(
+    settings = plan.settings_of(
         structure, ensemble=_ENSEMBLES[ensemble], temperatures_K=[_temperature(text) for text in temperatures],
         pressure_GPa=pressure_GPa or 0.0, guard={**_limits(limits), "restarts": restarts}, **keys,
     )  # fmt: skip
-    plan = walk.plan(model, walk.read_starts(structure, supercell), settings, seed)
-    folder = out or Path("md") / Path(structure.partition("@")[0]).stem
-    summary = walk.finished(plan, folder)
+    planned = plan.plan(model, plan.read_starts(structure, supercell), settings, seed)
+    place = out or Path("md") / Path(structure.partition("@")[0]).stem
+    summary = folder.finished(planned, place)
     if summary is None:
         import torch
 
         torch.set_num_threads(threads)
         potential = load_any(model, devices.resolve(device), trusted=trust_models, say=_warn)
         with signals.stoppable():
-            summary = walk.run(plan, potential, folder)
-    click.echo(f"{table(summary)}\n{folder}: trajectory.extxyz, log.csv, summary.json")
+            summary = walk.run(planned, potential, place)
+    click.echo(f"{table(summary)}\n{place}: trajectory.extxyz, log.csv, summary.json")
 
 
 def _temperature(text: str) -> float | tuple[float, float]:

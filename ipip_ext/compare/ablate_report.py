@@ -13,6 +13,7 @@ from scipy.stats import t as student_t
 from ipip_ext.data.tables import aligned, write_csv
 from ipip_ext.potentials.base import Array
 from ipip_ext.report import plots
+from ipip_ext.report.html.against import ENERGY, FORCE
 from ipip_ext.run.record import read_record
 from ipip_ext.stages.report import columns, read_rows
 from ipip_ext.stages.report_tables import Row
@@ -21,7 +22,6 @@ PLAN, CSV, TABLE, CURVE = "ablate.yaml", "ablate.csv", "ablate.txt", "learning_c
 """What the folder of a grid holds beside its runs."""
 
 N_TRAIN = "data.n_train"
-FORCE, ENERGY = "force_mae_meV_per_A", "energy_mae_meV_per_atom"
 _SHORT = {FORCE: "F MAE", ENERGY: "E MAE"}
 
 

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ipip_ext.compare.ablate_report import PLAN
 from ipip_ext.errors import WorkspaceError
+from ipip_ext.recipe.file import read_own
 from ipip_ext.run.layout import RECIPE, TABLE
 from ipip_ext.run.plain import flatten
 from ipip_ext.run.record import read_record
@@ -106,14 +105,14 @@ def _read(name: str, folder: Path) -> Run:
     record = read_record(folder / "prepare", "prepare")
     given = record["fingerprint"]["inputs"]
     try:
-        recipe = flatten(yaml.safe_load((folder / RECIPE).read_text(encoding="utf-8")))
+        recipe = flatten(read_own((folder / RECIPE).read_text(encoding="utf-8")))
         recipe |= {key: str(given[file]) for key, file in _GIVEN.items() if given.get(file) is not None}
         recipe |= {key: Path(value).name for key, value in recipe.items() if _is_place(key, value)}
         run = Run(name, read_rows(folder / TABLE), recipe, record, (folder / TEXT).read_text(encoding="utf-8"))
         _ = run.seed, run.test, cells(run.rows)
         if not run.rows:
             raise ValueError("no rows")
-    except (yaml.YAMLError, AttributeError, LookupError, ValueError, TypeError, RecursionError) as error:
+    except (AttributeError, LookupError, ValueError, TypeError) as error:
         raise WorkspaceError(
             f"{folder}: {RECIPE} or {TABLE} is corrupt ({type(error).__name__}: {error}); put them back."
         ) from None

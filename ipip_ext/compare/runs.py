@@ -19,7 +19,7 @@ from ipip_ext.compare.finished import Run
 from ipip_ext.data.tables import Table
 from ipip_ext.errors import WorkspaceError
 from ipip_ext.report.html import runs_page
-from ipip_ext.report.html.verdict import ENERGY, FORCE
+from ipip_ext.report.html.against import ENERGY, FORCE
 from ipip_ext.report.plots import LearningCurves
 from ipip_ext.run.layout import TABLE
 from ipip_ext.stages.report_tables import cells
@@ -147,14 +147,14 @@ class Comparison:
 
     def write_html(self, path: Path) -> None:
         """Write the page. Raises WorkspaceError where that can't be."""
-        made = runs_page.page_of(
+        shown = runs_page.Compared(
             warnings=self.warnings(), table=self.table(), means=self.means(), curves=self.curves(),
             curve_tables=self.curve_tables(), differences=self.differences(),
             rows=[{"run": run.name, **row} for run in self.runs for row in run.rows],
             origins=[(run.name, run.seed, run.record) for run in self.runs],
         )  # fmt: skip
         try:
-            path.write_text(made, encoding="utf-8")
+            path.write_text(runs_page.page_of(shown), encoding="utf-8")
         except OSError as error:
             raise WorkspaceError(f"{path}: can't be written ({error.strerror}); name another file.") from None
 

@@ -15,7 +15,7 @@ from ipip_ext.data.disjoint import check_disjoint, repeated
 from ipip_ext.data.frame_checks import check_apart, check_elements
 from ipip_ext.data.splits import split_valid, subset
 from ipip_ext.errors import DataError
-from ipip_ext.recipe.recipe import Data
+from ipip_ext.recipe.data import Data
 from ipip_ext.run import provenance
 from ipip_ext.run.telling import Tell, quiet
 

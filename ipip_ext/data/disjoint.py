@@ -10,7 +10,7 @@ from ase import Atoms
 from ipip_ext.data import frames as fr
 from ipip_ext.data.leakage import SAME_A, Known, Twin, copies, near_duplicates
 from ipip_ext.errors import DataError
-from ipip_ext.recipe.recipe import Data
+from ipip_ext.recipe.data import Data
 
 _SHOWN = 6
 

@@ -11,7 +11,7 @@ from ipip_ext.data import frames as fr
 from ipip_ext.data import geometry
 from ipip_ext.data.invariants import look_at
 from ipip_ext.errors import DataError
-from ipip_ext.recipe.recipe import Data
+from ipip_ext.recipe.data import Data
 from ipip_ext.run.telling import Tell, quiet
 
 TOUCHING_A = 0.05

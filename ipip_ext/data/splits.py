@@ -10,7 +10,7 @@ import numpy as np
 from ase import Atoms
 
 from ipip_ext.errors import DataError
-from ipip_ext.recipe.recipe import Data
+from ipip_ext.recipe.data import Data
 from ipip_ext.run.seeds import derive
 
 

@@ -5,7 +5,7 @@ Must not know: teachers, backends, stages.
 """
 
 from ipip_ext.md.engine import MDResult, run
-from ipip_ext.md.engines import check as check_engine
+from ipip_ext.md.engines import check_engine
 from ipip_ext.md.guard import Stop
 from ipip_ext.md.integrators import stepper
 from ipip_ext.md.kicks import filled_directions

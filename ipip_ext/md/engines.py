@@ -1,4 +1,4 @@
-"""Who takes the steps of MD: a recipe's `engine` -> what `engine.Walk` drives. Imported only when asked for."""
+"""Who takes the steps of MD: a recipe's `engine` -> what `walk.Walk` drives. Imported only when asked for."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ipip_ext.md.stacked import Stack
 from ipip_ext.potentials.base import HasTorchSim, Potential
 from ipip_ext.recipe.walk import Explore
 
-_ENGINES = {"ase": "ipip_ext.md.integrators:AseEngine", "torchsim": "ipip_ext.md.torchsim:TorchSimEngine"}
+_ENGINES = {"ase": "ipip_ext.md.integrators:AseEngine", "torchsim": "ipip_ext.md.torchsim.engine:TorchSimEngine"}
 
 
 class Engine(Protocol):
@@ -29,7 +29,7 @@ class Engine(Protocol):
         ...
 
 
-def check(name: str, potential: Potential | None = None) -> None:
+def check_engine(name: str, potential: Potential | None = None) -> None:
     """Raise RecipeError if engine `name` is not installed, or can't walk with `potential`."""
     _load(name)
     if name == "torchsim" and potential is not None and not isinstance(potential, HasTorchSim):
@@ -40,8 +40,8 @@ def check(name: str, potential: Potential | None = None) -> None:
 
 
 def make(potential: Potential, replicas: Sequence[Replica], settings: Explore) -> Engine:
-    """Return the engine of `settings` for these walks. Raises RecipeError as `check` does."""
-    check(settings.engine, potential)
+    """Return the engine of `settings` for these walks. Raises RecipeError as `check_engine` does."""
+    check_engine(settings.engine, potential)
     made: Engine = _load(settings.engine)(potential, replicas, settings)
     return made
 

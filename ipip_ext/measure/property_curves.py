@@ -11,7 +11,7 @@ from ase import Atoms
 
 from ipip_ext.data.tables import read_csv
 from ipip_ext.errors import DataError
-from ipip_ext.measure import structure_functions as sf
+from ipip_ext.measure import structure_functions
 from ipip_ext.potentials.base import Array
 
 KEYS = (
@@ -89,7 +89,7 @@ def _distance(ours: Parts, theirs: Parts) -> float:
         shared = x <= own_x[-1]  # a longer time step sees fewer frequencies
         here.append(np.interp(x[shared], own_x, own_y))
         there.append(y[shared])
-    return sf.distance(np.concatenate(here), np.concatenate(there))
+    return structure_functions.distance(np.concatenate(here), np.concatenate(there))
 
 
 def _strain_differences(ours: Sequence[Mapping[str, str]], theirs: Sequence[Mapping[str, str]]) -> list[float] | None:

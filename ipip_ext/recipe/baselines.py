@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
+from ipip_ext.recipe.numbers import Count
 from ipip_ext.recipe.schema import Section
 from ipip_ext.recipe.training import Fit
 
@@ -109,17 +110,17 @@ class Finetuned(Section):
     freeze_to: Literal["embedding", "interactions", "products"] = "interactions"
     """For `freeze`: the last block that keeps its weights; the next one is the first to learn. Readouts always do."""
 
-    lora_rank: PositiveInt = 4
+    lora_rank: Annotated[int, Field(gt=0, le=1024)] = 4
     """For `lora`: rank of the corrections."""
 
-    lora_alpha: PositiveFloat = 1.0
+    lora_alpha: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     """For `lora`: the corrections count `lora_alpha / lora_rank` times."""
 
     replay: Path | None = None
     """For `multihead`: structures that the model labels itself before it is trained, so that it stays what it is
     there; null: the pool that the first student is pretrained on. Nothing is downloaded."""
 
-    n_replay: PositiveInt = 500
+    n_replay: Count = 500
     """For `multihead`: most structures that are replayed, drawn at random. Each costs as much as a labelled frame."""
 
     fit: Fit = Fit(epochs=100, patience=20, batch_size=5, lr=0.001)

@@ -2,37 +2,41 @@
 
 from __future__ import annotations
 
-import copy
+import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
-from ipip_ext.errors import RecipeError, did_you_mean
-from ipip_ext.recipe import students
+from ipip_ext.errors import RecipeError
+from ipip_ext.recipe import students, yaml_core
+from ipip_ext.recipe.overrides import override, put
+from ipip_ext.recipe.paths import absolute
 from ipip_ext.recipe.recipe import Recipe
 from ipip_ext.recipe.schema import explain
 
 
-def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(path: Path, overrides: Sequence[str] = (), values: Mapping[str, Any] | None = None) -> Recipe:
     """Read a recipe; paths in it are taken relative to its folder.
 
-    overrides: `key.sub=value` strings, the values read as YAML.
+    overrides: `key.sub=value` strings, the values read as YAML. values: by dotted key, set after these.
     Raises RecipeError with file, key and remedy.
     """
     raw = _read_yaml(path)
-    for override in overrides:
-        _override(raw, override)
+    for text in overrides:
+        override(raw, text)
+    for key, value in (values or {}).items():
+        put(raw, key, value, f"--vary {key}")
     return parse_recipe(raw, where=str(path), root=path.resolve().parent)
 
 
 def parse_recipe(raw: dict[str, Any], *, where: str, root: Path) -> Recipe:
     """Turn plain data into a Recipe; `where` starts each error, `root` is where paths start."""
     _check_values(raw, where)
-    raw = _absolute(raw, root)
+    raw = absolute(raw, root)
     student = raw.get("student", {})
     if not isinstance(student, dict):
         raise RecipeError(f"{where}: student: must be a section with keys such as hidden_irreps.")
@@ -54,7 +58,7 @@ def parse_recipe(raw: dict[str, Any], *, where: str, root: Path) -> Recipe:
 
 def dump_recipe(recipe: Recipe) -> str:
     """Return the recipe as YAML with every key, defaults too."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, width=100)
+    return yaml_core.write(recipe.model_dump(mode="json"), width=100)
 
 
 def json_schema() -> str:
@@ -65,21 +69,12 @@ def json_schema() -> str:
     return json.dumps(schema, indent=2)
 
 
-class _Strict(yaml.SafeLoader):
-    """A SafeLoader that refuses a key that stands twice, of which YAML would silently take the last, or is no word."""
+def read_own(text: str) -> Any:
+    """Return what a run's own recipe.yaml holds, whichever version wrote it. Raises NotYaml.
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Build a mapping; raises ConstructorError with the line of the key."""
-        seen = set()
-        for key_node, _ in node.value:
-            if not isinstance(key_node, yaml.ScalarNode):
-                raise yaml.constructor.ConstructorError(None, None, "a key must be a word", key_node.start_mark)
-            if key_node.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key_node.value} stands twice", key_node.start_mark
-                )
-            seen.add(key_node.value)
-        return super().construct_mapping(node, deep)
+    Until 0.1.0 it was written as YAML 1.1, in which 1e-3 is a word. What is written today reads alike in both.
+    """
+    return yaml_core.read(text, as_before=True)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -88,38 +83,32 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise RecipeError(f"{path}: no such recipe; `ipip-mace init {path.name}` writes one.")
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Strict)  # noqa: S506 - a SafeLoader
+        raw = _read_text(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RecipeError(f"{path}: can't be read ({error.strerror}); check its permissions.") from None
     except UnicodeDecodeError:
         raise RecipeError(f"{path}: is not text; a recipe is a YAML file.") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" line {mark.line + 1}:" if mark else ""
-        problem = getattr(error, "problem", None) or getattr(error, "reason", "unreadable")
-        raise RecipeError(f"{path}:{line} not YAML ({problem}); check the indent.") from None
-    except RecursionError:
-        raise RecipeError(f"{path}: is nested too deeply to be a recipe; check its brackets.") from None
+    except yaml_core.NotYaml as error:
+        line = "" if error.line is None else f" line {error.line}:"
+        raise RecipeError(f"{path}:{line} {error.problem}.") from None
     if not isinstance(raw, dict):
         raise RecipeError(f"{path}: holds no keys; `ipip-mace init` writes a recipe to start from.")
     return raw
 
 
-def _override(raw: dict[str, Any], override: str) -> None:
-    key, sign, text = override.partition("=")
-    if not sign or not key:
-        raise RecipeError(f"--set {override}: must read key=value, such as finetune.lr=0.002.")
-    *sections, last = key.split(".")
-    here = raw
-    for name in sections:
-        inner = here.setdefault(name, {})
-        if not isinstance(inner, dict):
-            raise RecipeError(f"--set {override}: {name} is not a section.{did_you_mean(name, raw)}")
-        here = inner
-    try:
-        here[last] = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise RecipeError(f"--set {override}: {text!r} is not a YAML value.") from None
+def _read_text(text: str) -> Any:
+    """Read a user's recipe as YAML 1.2, and what a run of the older version has written as that meant it."""
+    raw = yaml_core.read(text)
+    then = read_own(text)
+    if raw == then:
+        return raw
+    body = "\n".join(itertools.dropwhile(lambda line: line.startswith("#"), text.split("\n")))  # a grid's has a head
+    is_ours = isinstance(then, dict) and then.keys() >= _OF_ANY_RUN
+    return then if is_ours and body == yaml.safe_dump(then, sort_keys=False, width=100) else raw
+
+
+_OF_ANY_RUN = frozenset({"name", "seed", "device", "threads", "iterations", "data", "teacher", "student", "sample"})
+"""Some of the keys that a run writes, all of them, whatever the user gave."""
 
 
 _LONGEST = 1000
@@ -140,32 +129,3 @@ def _check_values(raw: dict[str, Any], where: str) -> None:
             seen.add(id(value))
             inner = value.items() if isinstance(value, dict) else enumerate(value)
             ahead += [(f"{key}.{name}".lstrip("."), one, above | {id(value)}) for name, one in inner]
-
-
-_PATHS = (
-    "data.train", "data.test", "data.valid", "explore.starts", "sample.starts", "evaluate.stability.starts",
-    "evaluate.properties.starts", "evaluate.properties.strained", "evaluate.properties.trajectory",
-)  # fmt: skip
-
-
-def _absolute(raw: dict[str, Any], root: Path) -> dict[str, Any]:
-    """Return a copy of `raw` in which the paths of `_PATHS` and model files are absolute."""
-    raw = copy.deepcopy(raw)
-    for path in _PATHS:
-        *sections, key = path.split(".")
-        holder: Any = raw
-        for section in sections:
-            holder = holder.get(section) if isinstance(holder, dict) else None
-        if isinstance(holder, dict) and isinstance(holder.get(key), str):
-            holder[key] = str((root / holder[key]).resolve())
-    teacher = raw.get("teacher")
-    if isinstance(teacher, dict):
-        for key in ("mace", "chgnet"):
-            file = root / str(teacher.get(key, ""))
-            if key in teacher and file.is_file():
-                teacher[key] = str(file.resolve())
-    baselines = raw.get("baselines")
-    for baseline in baselines if isinstance(baselines, list) else ():
-        if isinstance(baseline, dict) and isinstance(baseline.get("replay"), str):
-            baseline["replay"] = str((root / baseline["replay"]).resolve())
-    return raw

@@ -4,42 +4,41 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, StrictBool, model_validator
 
+from ipip_ext.recipe.numbers import Count, Factor, ForceLimit_eV_per_A, Fraction
 from ipip_ext.recipe.schema import Section
-
-Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class Select(Section):
     """Which sampled frames are worth a label."""
 
-    min_distance_factor: PositiveFloat = 0.6
+    min_distance_factor: Annotated[float, Field(gt=0, le=10)] = 0.6
     """Drop frames with atoms closer than this times the sum of covalent radii."""
 
-    max_force_eV_per_A: PositiveFloat = 40.0
+    max_force_eV_per_A: ForceLimit_eV_per_A = 40.0
     """Drop frames in which the student's force on an atom is larger."""
 
-    max_gap_A: PositiveFloat | None = 6.0
+    max_gap_A: Annotated[float, Field(gt=0, le=30)] | None = 6.0
     """Drop frames from which an atom or a fragment has evaporated: nothing of it is within this distance of the
     rest. 6 is beyond usual cut-offs, where the two teach the student nothing about each other. Frames in no more
     pieces than a start or training frame of the same formula stay. Periodic images count: in a vacuum 9 Angstrom
     wide nothing is farther than 4.5 from a surface. null: keep all."""
 
-    max_coordination_factor: Annotated[float, Field(ge=1)] | None = 1.5
+    max_coordination_factor: Annotated[float, Field(ge=1, le=1e6)] | None = 1.5
     """Drop frames in which an atom has more bonds than this times the most that its element has in any start or
     training frame, and at least three more. A bond is shorter than 1.25 times the sum of covalent radii.
     null: keep all."""
 
-    density_factor: Annotated[float, Field(ge=1)] | None = 1.5
+    density_factor: Annotated[float, Field(ge=1, le=1e6)] | None = 1.5
     """Drop frames blown up or collapsed: the mean number density within 5 Angstrom of the atoms, whatever the
     vacuum around them, is more than this times beyond the range of starts and training frames of the same
     formula, either way. null: keep all."""
 
-    duplicate_tolerance: NonNegativeFloat = 0.01
+    duplicate_tolerance: Annotated[float, Field(ge=0, le=1000)] = 0.01
     """Drop a frame closer than this to one kept, relative to the spread of the frames' descriptors."""
 
-    max_frames: PositiveInt = 1000
+    max_frames: Count = 1000
     """Most frames to keep, chosen for diversity (farthest points in the student's descriptors)."""
 
 
@@ -61,20 +60,20 @@ class Correction(Section):
     shows whether a form holds for chemistry it was not fitted to, as the pool needs it. Frames of one trajectory on
     both sides, as with [start, temperature_K], would favour forms that only interpolate."""
 
-    r_max_A: Annotated[float, Field(ge=2)] = 4.0
+    r_max_A: Annotated[float, Field(ge=2, le=12)] = 4.0
     """Cut-off of the pair and three-body potentials, Angstrom."""
 
-    n_basis: PositiveInt = 12
+    n_basis: Annotated[int, Field(gt=0, le=64)] = 12
     """Radial functions of each pair potential; the three-body potential has half as many."""
 
     max_ell: Annotated[int, Field(ge=0, le=12)] = 10
     """Highest Legendre degree of the three-body potential."""
 
-    ridge: PositiveFloat | None = None
+    ridge: Factor | None = None
     """Pull towards no correction, about as strong as that many force components which need none.
     null: of 1, 3, 10, 30 and 100 the strongest whose cross-validated error is within 2 % of the smallest."""
 
-    damping: PositiveFloat | None = 10.0
+    damping: Factor | None = 10.0
     """Fade the correction out on frames unlike the training frames: half of it is left where its statistical leverage
     is this many times the training frames'. null: correct all frames fully, however far they are."""
 
@@ -85,18 +84,18 @@ class Committee(Section):
     size: Annotated[int, Field(ge=2, le=16)] = 3
     """Members. The first is the iteration's student; each other one costs a fine-tuning."""
 
-    bootstrap: bool = True
+    bootstrap: StrictBool = True
     """Each other member is fine-tuned on a resample of the training frames, which makes them disagree
     where labels are few."""
 
-    export: bool = False
+    export: StrictBool = False
     """Export the committee with the model, for `load_calculator(run, committee=True)`."""
 
 
 class Asking(Section):
     """Which frames the reference method is asked for."""
 
-    budget: PositiveInt = 10
+    budget: Count = 10
     """Frames labelled in each iteration but the last."""
 
     among: Literal["new", "pool", "both"] = "both"
@@ -109,10 +108,10 @@ class Asking(Section):
     `budget` frames the committee is least sure of, which leans to outliers: with few labels they taught less
     (docs/results.md)."""
 
-    candidates_per_label: PositiveInt = 5
+    candidates_per_label: Annotated[int, Field(gt=0, le=10_000)] = 5
     """Candidates for each label of `choice: diverse`."""
 
-    max_teacher_force_eV_per_A: PositiveFloat | None = 20.0
+    max_teacher_force_eV_per_A: ForceLimit_eV_per_A | None = 20.0
     """Don't ask for a frame on which the teacher's force on an atom is larger: a student that lacks repulsion walks
     to such frames, and a label of the teacher mends that for nothing. null: ask for any."""
 
@@ -144,7 +143,7 @@ class Label(Section):
     retain: Fraction = 0.5
     """Share of the old pool kept beside the new frames."""
 
-    relabel: bool = False
+    relabel: StrictBool = False
     """true: what is kept of the old pool is labelled anew too, by the same policy, since students outgrow the labels
     that taught them. `teacher` would say the same again, unless `reference` lets `correct` or `adapt` mend that."""
 

@@ -8,124 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import (
-    Field,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    PrivateAttr,
-    SerializeAsAny,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, PrivateAttr, SerializeAsAny, StrictBool, field_validator, model_validator
 
 from ipip_ext.recipe import students
-from ipip_ext.recipe.baselines import (
-    AdaptedBaseline,
-    Baseline,
-    CalculatorBaseline,
-    Conventional,
-    Distilled,
-    Finetuned,
-    NoForget,
-    Scratch,
-    TeacherBaseline,
-)
-from ipip_ext.recipe.evaluate import Evaluate, Properties, Stability
-from ipip_ext.recipe.labels import Asking, Committee, Correction, Label, Reference, Select
+from ipip_ext.recipe.baselines import Baseline, Scratch, TeacherBaseline
+from ipip_ext.recipe.data import Data
+from ipip_ext.recipe.evaluate import Evaluate
+from ipip_ext.recipe.forget import Forget
+from ipip_ext.recipe.labels import Committee, Correction, Label, Select
+from ipip_ext.recipe.numbers import Rounds, Share
 from ipip_ext.recipe.schema import Section
-from ipip_ext.recipe.training import Adapt, Finetune, Fit, Forget, Pretrain, Share
-from ipip_ext.recipe.walk import Explore, Guard
-
-__all__ = [
-    "Adapt", "AdaptedBaseline", "Asking", "Baseline", "CalculatorBaseline", "Committee", "Conventional",
-    "Correction", "Data", "Distilled", "Evaluate", "Explore", "Finetune", "Finetuned", "Fit", "Forget", "Guard",
-    "Label", "NoForget", "Ood", "Pretrain", "Properties", "Recipe", "Reference", "Scratch", "Section", "Select",
-    "Stability", "TeacherBaseline", "Tracking",
-]  # fmt: skip
-
-
-class Ood(Section):
-    """Which test frames are out of distribution, and so are reported apart."""
-
-    key: str = "start"
-    """`info` key of a frame that names where it came from."""
-
-    values: tuple[str, ...]
-    """Values of that key that training does not hold."""
-
-
-class Data(Section):
-    """The task's reference labels."""
-
-    train: Path
-    """Labelled frames to learn from (extended XYZ or any format ASE reads)."""
-
-    test: Path
-    """Labelled frames for the final comparison; never used for training or selection."""
-
-    valid: Path | None = None
-    """Labelled frames for choosing models. Without it `valid_fraction` of train is held out."""
-
-    valid_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Share of train held out when `valid` is not given."""
-
-    valid_split: Literal["random", "stratified", "grouped"] = "random"
-    """`stratified` holds out the share of every group of `split_keys`; `grouped` holds out whole groups,
-    for frames of one trajectory that are too alike to stand on both sides."""
-
-    split_keys: tuple[str, ...] = ()
-    """`info` keys that make a group, such as [start, temperature_K]."""
-
-    n_train: PositiveInt | None = None
-    """Train on this many frames only, for a learning curve; null: on all. They are drawn by the seed after
-    validation is held out, so validation and test stay what they are, and fewer frames are a subset of more.
-    With `valid_split: stratified` every group of `split_keys` gives its share."""
-
-    max_force_eV_per_A: PositiveFloat | None = None
-    """Leave out of `train` the frames in which the force on an atom is larger, such as those that a reference method
-    was asked for where a student had walked into nonsense; null: keep all. Test and `valid` are never thinned."""
-
-    energy_key: str = "REF_energy"
-    """`info` key of the reference energy, eV per cell."""
-
-    forces_key: str = "REF_forces"
-    """Array of the reference forces, eV/Angstrom."""
-
-    stress_key: str | None = None
-    """`info` key of the reference stress, eV/Angstrom^3 (ASE's sign, 3x3 or Voigt); none: stress is not trained."""
-
-    e0s: Literal["fitted", "isolated_atoms"] | dict[str, float] = "fitted"
-    """Energy zeros of the elements: `fitted` by least squares on train, taken from `isolated_atoms`
-    (one-atom frames in train), or given in eV as {Mo: -10.2, S: -4.1}."""
-
-    ood: Ood | None = None
-    """Reported apart as the split test_ood; the rest is test_id."""
-
-    @model_validator(mode="after")
-    def _keys_for_groups(self) -> Data:
-        if self.valid_split != "random" and not self.split_keys:
-            raise ValueError(f"valid_split {self.valid_split} needs split_keys, such as [start]")
-        return self
-
-
-class Tracking(Section):
-    """Where MLflow keeps the runs."""
-
-    uri: str = "sqlite:///mlflow.db"
-    """MLflow tracking URI; a relative sqlite path is taken from the working directory."""
-
-    experiment: str = "ipip-mace"
-    """MLflow experiment."""
-
-    enabled: bool = True
-    """false: write the run folder only (`ipip-mace track` can mirror it later)."""
-
-    register_model: bool = True
-    """Register the final student under the recipe's name, for `mlflow.pyfunc.load_model("models:/NAME/1")`. A student
-    that is registered already makes no new version."""
+from ipip_ext.recipe.tracking import Tracking
+from ipip_ext.recipe.training import Adapt, Finetune, Pretrain
+from ipip_ext.recipe.walk import Explore
 
 
 class Recipe(Section):
@@ -134,22 +31,22 @@ class Recipe(Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
     """Name of the run and of its folder `runs/<name>`."""
 
-    seed: NonNegativeInt = 0
+    seed: Annotated[int, Field(ge=0, le=2**64)] = 0
     """All randomness derives from it."""
 
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     """auto takes a GPU where there is one."""
 
-    threads: PositiveInt | None = 1
+    threads: Annotated[int, Field(gt=0, le=1024)] | None = 1
     """CPU threads of torch; null leaves the choice to torch. On the small graphs of a small MACE a second
     thread gains a third on an idle machine, and loses tenfold on a busy one, where threads wait for each
     other by spinning (docs/benchmarks.md)."""
 
-    parallel: bool = True
+    parallel: StrictBool = True
     """Train the from-scratch baseline in a second process meanwhile, and members of a committee side by side, on a
     CPU with cores to spare. The results are the same, only sooner."""
 
-    iterations: PositiveInt = 2
+    iterations: Rounds = 2
     """Rounds of pretrain, finetune, sample, label, forget."""
 
     min_improvement: Share | None = 0.01
@@ -180,7 +77,9 @@ class Recipe(Section):
     labels, and with `label.relabel` for those of the old pool too."""
 
     sample: Explore | None = None
-    """MD by the student; as `explore` where not given. The student is cheap, so it can walk further."""
+    """MD by the student, which is cheap, so it can walk further. null: as `explore`. Without `starts` of its own, all
+    keys that are not given are as in `explore`: {n_steps: 5000} walks on from there. With `starts`, keys that are not
+    given have the defaults of `explore`."""
 
     pretrain: Pretrain = Pretrain()
     """Training on pseudo-labels."""
@@ -247,6 +146,16 @@ class Recipe(Section):
         """Name of the student's backend."""
         return str(self.student.backend)  # type: ignore[attr-defined]
 
+    @model_validator(mode="before")
+    @classmethod
+    def _sample_as_explore(cls, raw: Any) -> Any:
+        """Fill in a `sample` without starts. One with starts stays what it has meant to runs that are finished."""
+        if not isinstance(raw, dict) or not isinstance(raw.get("sample"), dict) or "starts" in raw["sample"]:
+            return raw
+        explore = raw.get("explore")
+        there = explore.model_dump() if isinstance(explore, Explore) else explore
+        return {**raw, "sample": _over(there, raw["sample"])} if isinstance(there, dict) else raw
+
     @model_validator(mode="after")
     def _mended_once(self) -> Recipe:
         if self.adapt is not None and self.correct.form not in ("none", "auto"):
@@ -266,3 +175,9 @@ class Recipe(Section):
         if isinstance(value, dict):
             return students.config_class(str(value.get("backend", "mace"))).model_validate(value)
         return value
+
+
+def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Return `below` with the values of `above`, also within sections that both have."""
+    both = {k: _over(below[k], v) for k, v in above.items() if isinstance(v, dict) and isinstance(below.get(k), dict)}
+    return below | above | both

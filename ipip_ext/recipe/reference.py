@@ -23,23 +23,42 @@ STARTER: dict[str, Any] = {
 """What `init` writes a recipe from: the keys without a default."""
 
 
+_HEAD = """\
+# Recipe reference
+
+Made from the models in `ipip_ext/recipe/` by `ipip-mace schema --markdown`. Units stand in the names.
+Paths are relative to the recipe file. Only `name`, `data.train`, `data.test`, `teacher` and
+`explore.starts` have no default. A number outside of its range is refused.
+
+A recipe is YAML 1.2: `true` and `false` alone are truth values (`yes`, `no`, `on` and `off` are words),
+`010` is 10, `0o10` is 8, `1e-3` is a number, `1:20` is a word. What looks like a date must stand in quotes.
+Anchors, aliases and merge keys (`<<`) work; tags such as `!!binary` don't.
+
+`--set` and `--vary` take dotted keys. They reach into a list by index, or by name where entries have one:
+`--set baselines.scratch.fit.epochs=50`, `--set explore.temperatures_K.0=300`."""
+
+_LIKE = {
+    "sample": "MD by the student. Its keys are those of `explore`. Without `starts` of its own, what is not given is as"
+    " in `explore`; with `starts`, what is not given has `explore`'s defaults."
+}
+"""Sections that are like another one, in words."""
+
+
 def reference() -> str:
     """Return the reference of every recipe key as Markdown."""
-    parts = [
-        "# Recipe reference",
-        "",
-        "Made from the models in `ipip_ext/recipe.py` by `ipip-mace schema --markdown`. Units stand in the names.",
-        "Paths are relative to the recipe file. Only `name`, `data.train`, `data.test`, `teacher` and",
-        "`explore.starts` have no default.",
-    ]
+    parts = [_HEAD]
     sections: list[tuple[str, type[BaseModel]]] = [("", Recipe)]
     sections += [(f"student (backend: {name})", students.config_class(name)) for name in students.names()]
     while sections:
         title, model = sections.pop(0)
+        if title in _LIKE:
+            parts += ["", f"## {title}", "", _LIKE[title]]
+            continue
         parts += ["", f"## {title or 'Top level'}", "", (model.__doc__ or "").strip(), ""]
-        parts += ["| key | default | meaning |", "|---|---|---|"]
+        parts += ["| key | default | range | meaning |", "|---|---|---|---|"]
+        ranges = model.model_json_schema()["properties"]
         for key, field in model.model_fields.items():
-            parts.append(f"| `{key}` | {_default(field)} | {_prose(field)} |")
+            parts.append(f"| `{key}` | {_default(field)} | {_range(ranges[key])} | {_prose(field)} |")
             inner = _section_of(field)
             sections += [(f"{title}.{key}".lstrip("."), m) for m in inner if m is not model]
     return "\n".join(parts) + "\n"
@@ -95,6 +114,29 @@ def _default(field: FieldInfo) -> str:
     if _section_of(field) and not _optional(field):
         return "see below"
     return f"`{json.dumps(_plain_default(field))}`"
+
+
+def _range(schema: Mapping[str, Any]) -> str:
+    """Return the range of a number, or of the numbers in a list, by its JSON schema; of several the first."""
+    low, high = (_end(schema, f"{end}imum", f"exclusive{end.capitalize()}imum") for end in ("min", "max"))
+    if low or high:
+        return f"{low} to {high}".strip()
+    inner = [*schema.get("anyOf", ()), *schema.get("oneOf", ()), *schema.get("prefixItems", ())]
+    inner += [schema[key] for key in ("items", "additionalProperties") if isinstance(schema.get(key), dict)]
+    return next(filter(None, map(_range, inner)), "")
+
+
+def _end(schema: Mapping[str, Any], closed: str, opened: str) -> str:
+    if closed in schema:
+        return _number(schema[closed])
+    if opened == "exclusiveMinimum" and schema.get("type") == "integer":
+        return _number(schema[opened] + 1)
+    word = "above" if opened.endswith("Minimum") else "below"
+    return f"{word} {_number(schema[opened])}" if opened in schema else ""
+
+
+def _number(value: float) -> str:
+    return f"{value:.0e}".replace("e+0", "e").replace("e+", "e") if abs(value) >= 1e7 else f"{value:.7g}"
 
 
 def _prose(field: FieldInfo) -> str:

@@ -6,14 +6,19 @@ A new backend is a model here and a line in `BACKENDS`, besides its line in `bac
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from ipip_ext.errors import RecipeError, did_you_mean
 from ipip_ext.recipe.schema import Section
 
-_IRREP = re.compile(r"(\d+)x(\d+)([eo])")
+_IRREP = re.compile(r"(\d+)x(\d+)([eo])", re.ASCII)
+_MOST_CHANNELS, _HIGHEST = 1024, 4
+"""Of a term of irreps: channels, and degree."""
+
+_MOST_COUPLED = 9
+"""MACE couples `correlation` harmonics of degree `max_ell` at once: 3 by 3 is a second, 3 by 4 minutes and 10 GB."""
 
 
 class MaceConfig(Section):
@@ -34,19 +39,19 @@ class MaceConfig(Section):
     num_interactions: int = Field(2, ge=1, le=4)
     """Message-passing layers. The receptive field is this times `r_max_A`."""
 
-    r_max_A: PositiveFloat = 5.0
+    r_max_A: float = Field(5.0, gt=0, le=20)
     """Cut-off radius, Angstrom. Cost grows with its cube; below 4 most crystals lose their second shell."""
 
-    radial_MLP: tuple[PositiveInt, ...] = (64, 64, 64)
+    radial_MLP: tuple[Annotated[int, Field(gt=0, le=1024)], ...] = Field((64, 64, 64), max_length=8)
     """Hidden widths of the radial network. It holds most parameters of a small MACE."""
 
     MLP_irreps: str = "16x0e"
     """Hidden layer of the last readout."""
 
-    num_bessel: PositiveInt = 8
+    num_bessel: int = Field(8, gt=0, le=128)
     """Radial basis functions."""
 
-    num_polynomial_cutoff: PositiveInt = 5
+    num_polynomial_cutoff: int = Field(5, gt=0, le=128)
     """Exponent of the smooth cut-off; larger keeps more of the outer shell."""
 
     dtype: Literal["float32", "float64"] = "float32"
@@ -63,14 +68,34 @@ class MaceConfig(Section):
             raise ValueError("MACE needs the same number of channels in every term")
         if not any(term and term[2] + term[3] == "0e" for term in terms):
             raise ValueError("MACE needs scalars: add a term like 32x0e")
+        if any(
+            len(term[1]) > 6 or int(term[1]) > _MOST_CHANNELS or int(term[2][:3]) > _HIGHEST for term in terms if term
+        ):
+            raise ValueError(f"at most {_MOST_CHANNELS} channels, and terms up to {_HIGHEST}e")
         return value
+
+    @model_validator(mode="after")
+    def _can_be_built(self) -> Self:
+        if self.max_ell * self.correlation > _MOST_COUPLED:
+            raise ValueError(
+                f"max_ell {self.max_ell} with correlation {self.correlation} takes minutes and ten GB to build, if it"
+                f" can be; take max_ell times correlation up to {_MOST_COUPLED}"
+            )
+        return self
 
     @field_validator("MLP_irreps")
     @classmethod
     def _scalar_readout(cls, value: str) -> str:
-        if not re.fullmatch(r"[1-9]\d*x0e", value):
+        if not re.fullmatch(r"[1-9][0-9]*x0e", value):
             raise ValueError("must be scalars, like 16x0e")
+        if _above(value.removesuffix("x0e"), _MOST_CHANNELS):
+            raise ValueError(f"must have at most {_MOST_CHANNELS} channels")
         return value
+
+
+def _above(digits: str, most: int) -> bool:
+    """Whether a number, maybe of thousands of digits, is larger than `most`."""
+    return len(digits.lstrip("0")) > len(str(most)) or int(digits) > most
 
 
 BACKENDS: dict[str, type[Section]] = {"mace": MaceConfig}

@@ -5,57 +5,54 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import (
-    AfterValidator,
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    model_validator,
+from pydantic import Field, model_validator
+
+from ipip_ext.recipe.numbers import (
+    Count,
+    Every,
+    Factor,
+    ForceLimit_eV_per_A,
+    Friction_per_fs,
+    Replicas,
+    Share,
+    StartFactor,
+    Steps,
+    Temperature_K,
+    Timestep_fs,
 )
-
 from ipip_ext.recipe.schema import Section
-from ipip_ext.recipe.training import Share
 
-
-def _positive(value: float | tuple[float, float]) -> float | tuple[float, float]:
-    if min(value if isinstance(value, tuple) else (value,)) <= 0:
-        raise ValueError("must be greater than 0")
-    return value
-
-
-Temperature = Annotated[float | tuple[float, float], AfterValidator(_positive)]
+Temperature = Temperature_K | tuple[Temperature_K, Temperature_K]
 """Constant, or (first, last) of a ramp; K."""
 
 
 class Guard(Section):
     """When a replica is stopped. The frames from before are kept."""
 
-    check_every: PositiveInt = 5
+    check_every: Every = 5
     """MD steps between checks of distances, temperature and energy; forces are looked at after every step."""
 
-    max_force_eV_per_A: PositiveFloat = 60.0
+    max_force_eV_per_A: ForceLimit_eV_per_A = 60.0
     """Largest force on one atom."""
 
-    min_distance_factor: PositiveFloat = 0.5
+    min_distance_factor: Annotated[float, Field(gt=0, le=10)] = 0.5
     """Closest approach of two atoms in units of the sum of their covalent radii."""
 
-    max_temperature_factor: PositiveFloat = 5.0
+    max_temperature_factor: Factor = 5.0
     """Largest kinetic temperature in units of the hotter of thermostat and start."""
 
-    max_energy_rise_eV_per_atom: PositiveFloat = 5.0
+    max_energy_rise_eV_per_atom: Factor = 5.0
     """Largest change of potential energy per atom since the start, either way."""
 
-    max_volume_factor: Annotated[float, Field(gt=1)] = 2.0
+    max_volume_factor: Annotated[float, Field(gt=1, le=1e15)] = 2.0
     """Largest change of the cell's volume since the start, either way, where the ensemble moves the cell (`npt`)."""
 
-    keep_before: NonNegativeInt = 1
+    keep_before: Annotated[int, Field(ge=0, le=1000)] = 1
     """Checked configurations right before a stop that are kept as frames, whatever `frame_every` says, with
     `before_stop` and the reason in their `info`. They show where the model's knowledge ends, so they are worth a
     label. The start itself is none of them."""
 
-    restarts: NonNegativeInt = 0
+    restarts: Annotated[int, Field(ge=0, le=1000)] = 0
     """How often a stopped replica begins again, from the last configuration that was found sane and with new
     velocities and a new seed. Each stop is written down all the same."""
 
@@ -76,21 +73,21 @@ class Explore(Section):
     `torchsim` and Python 3.12 or newer. It samples the same ensembles with other random numbers, Bussi and NPT in
     batches too, and on a GPU in batches of what its memory holds, whatever `max_batch_replicas` says."""
 
-    temperatures_K: Annotated[tuple[Temperature, ...], Field(min_length=1)] = (300.0, 900.0)
+    temperatures_K: Annotated[tuple[Temperature, ...], Field(min_length=1, max_length=1000)] = (300.0, 900.0)
     """Each start is run at each temperature. Hotter than the use you have in mind covers more. A pair such as
     [300, 1500] is a ramp from one to the other over the walk: [[300, 1500]] is one ramp, [300, 1500] are two
     temperatures."""
 
-    pressure_GPa: float = 0.0
+    pressure_GPa: Annotated[float, Field(ge=-1000, le=1e5)] = 0.0
     """Pressure that NPT keeps, GPa."""
 
-    barostat_time_fs: PositiveFloat = 1000.0
+    barostat_time_fs: Annotated[float, Field(gt=0, le=1e9)] = 1000.0
     """Time constant of the volume in NPT, fs: it relaxes and is damped about that fast."""
 
-    initial_temperature_factor: PositiveFloat = 1.5
+    initial_temperature_factor: StartFactor = 1.5
     """Velocities start at this times the temperature; about half of it turns into potential energy."""
 
-    rattle_A: NonNegativeFloat = 0.0
+    rattle_A: Annotated[float, Field(ge=0, le=10)] = 0.0
     """Standard deviation of random displacements of a replica's start, each component, Angstrom. With `replicas` above
     1 the first of each start and temperature begins undisturbed."""
 
@@ -102,28 +99,28 @@ class Explore(Section):
     """Share of atoms that are kicked to another place before a replica starts: adsorbates leave their sites, vacancies
     form. MD alone seldom crosses such barriers in picoseconds. 0.1 to 0.2 leaves most of the structure whole."""
 
-    kick_A: PositiveFloat = 2.0
+    kick_A: Annotated[float, Field(gt=0, le=100)] = 2.0
     """Longest kick, Angstrom."""
 
-    timestep_fs: PositiveFloat = 1.0
+    timestep_fs: Timestep_fs = 1.0
     """MD time step, fs. 1 for heavy atoms, 0.5 with hydrogen."""
 
-    n_steps: NonNegativeInt = 1000
+    n_steps: Steps = 1000
     """MD steps of a replica. 0: no MD; the rattled, strained or kicked starts themselves are the frames."""
 
-    frame_every: PositiveInt = 20
+    frame_every: Every = 20
     """MD steps between kept frames; closer frames are too alike to teach anything new."""
 
-    replicas: Annotated[PositiveInt, Field(le=10_000)] = 1
+    replicas: Replicas = 1
     """Replicas for each start and temperature, with different velocities."""
 
-    friction_per_fs: PositiveFloat = 0.01
+    friction_per_fs: Friction_per_fs = 0.01
     """Langevin friction, 1/fs (0.01 is 10/ps). For Bussi its inverse is the time constant."""
 
-    max_batch_replicas: PositiveInt = 32
+    max_batch_replicas: Count = 32
     """Replicas evaluated together; one that ends makes room for the next. More is faster until memory limits."""
 
-    max_trajectory_GB: PositiveFloat | None = None
+    max_trajectory_GB: Annotated[float, Field(gt=0, le=1e6)] | None = None
     """Largest size of the frames kept of all replicas, GB; null: what the disk has room for. A walk that would need
     more is refused before it begins."""
 

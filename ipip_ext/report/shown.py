@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ipip_ext.recipe.recipe import Ood
+from ipip_ext.recipe.data import Ood
 from ipip_ext.run.inputs import Inputs
 
 

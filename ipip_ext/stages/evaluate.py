@@ -15,7 +15,7 @@ from ipip_ext.data import metrics
 from ipip_ext.data.tables import read_csv, write_csv
 from ipip_ext.errors import DataError, StageFailed
 from ipip_ext.potentials.base import FrameFailed, Potential, Prediction
-from ipip_ext.recipe.recipe import Ood
+from ipip_ext.recipe.data import Ood
 from ipip_ext.run.stage import Context
 from ipip_ext.stages.inputs import Calculator, Exam, Model
 from ipip_ext.teachers import entries

@@ -10,8 +10,8 @@ from ipip_ext.backends import registry
 from ipip_ext.data import frames as fr
 from ipip_ext.data import select as choose
 from ipip_ext.data.filters import REASONS, Filters
+from ipip_ext.recipe.forget import Forgetting
 from ipip_ext.recipe.labels import Select
-from ipip_ext.recipe.training import Forgetting
 from ipip_ext.run.stage import Context
 from ipip_ext.stages.inputs import Student
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ipip_ext.data import frames as fr
 from ipip_ext.data.dataset import load_dataset
-from ipip_ext.recipe.recipe import Data
+from ipip_ext.recipe.data import Data
 from ipip_ext.run.stage import Context
 
 

@@ -16,8 +16,8 @@ from ipip_ext.measure.breakdown import Exam, Scores, take_apart
 from ipip_ext.measure.property_curves import KEYS
 from ipip_ext.report import plots
 from ipip_ext.report.html import run_page
+from ipip_ext.report.html.against import against
 from ipip_ext.report.html.structures import worst
-from ipip_ext.report.html.verdict import against
 from ipip_ext.report.shown import Asked, Scored, Shown, ShownModel, Speed
 from ipip_ext.run.events import Event
 from ipip_ext.run.stage import Context

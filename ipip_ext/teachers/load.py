@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 
@@ -16,7 +15,7 @@ from ipip_ext.backends.committee import CommitteePotential
 from ipip_ext.data import frames
 from ipip_ext.errors import CalculatorError, ModelFileError, did_you_mean
 from ipip_ext.potentials.base import Potential
-from ipip_ext.recipe import students
+from ipip_ext.recipe import students, yaml_core
 from ipip_ext.teachers import entries, trust
 
 
@@ -100,8 +99,8 @@ def load_any(
     if path.is_file():
         return _make({"mace": model}, device, trusted, say)
     try:
-        entry = yaml.safe_load(model)
-    except yaml.YAMLError:
+        entry = yaml_core.read(model)
+    except yaml_core.NotYaml:
         entry = model
     if isinstance(entry, dict) or (isinstance(entry, str) and _names_a_calculator(entry)):
         return _make(entry, device, trusted, say)

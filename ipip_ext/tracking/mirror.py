@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ipip_ext.errors import UserError
-from ipip_ext.recipe.recipe import Tracking
+from ipip_ext.recipe.tracking import Tracking
 from ipip_ext.run import lock
 from ipip_ext.run.events import Event, read_events
 from ipip_ext.run.layout import EVENTS

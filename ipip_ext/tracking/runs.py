@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ipip_ext import __version__
-from ipip_ext.recipe.recipe import Tracking
+from ipip_ext.recipe.tracking import Tracking
 from ipip_ext.tracking import artifacts
 from ipip_ext.tracking.entries import CHILD_PARAMS, Entry, Input, run_title
 from ipip_ext.tracking.ledger import LEDGER, Ledger

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from ipip_ext.errors import UserError
-from ipip_ext.recipe.recipe import Tracking
+from ipip_ext.recipe.tracking import Tracking
 from ipip_ext.run.processes import end, safe_python
 from ipip_ext.tracking.store import ENVIRONMENT, sqlite_file
 

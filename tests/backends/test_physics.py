@@ -12,7 +12,8 @@ from ase.md.verlet import VelocityVerlet
 from ipip_ext.backends.base import FitData, FitJob
 from ipip_ext.backends.mace.backend import MaceBackend
 from ipip_ext.backends.testing import E0S_EV, alloy
-from ipip_ext.md.integrators import initial_momenta, new_generator
+from ipip_ext.md.replicas import initial_momenta
+from ipip_ext.md.walkers import new_generator
 from ipip_ext.recipe.file import load_recipe
 from ipip_ext.recipe.students import MaceConfig
 from ipip_ext.recipe.training import Fit

@@ -13,7 +13,7 @@ from ipip_ext.backends.mace.backend import MaceBackend
 from ipip_ext.backends.mace.network import MaceNetwork
 from ipip_ext.backends.recorded import Room, room_for
 from ipip_ext.backends.testing import E0S_EV, alloy
-from ipip_ext.recipe import Fit
+from ipip_ext.recipe.training import Fit
 
 SETTINGS = Fit(epochs=3, batch_size=4, lr=0.01, warmup_steps=2, energy_weight=1.0)
 

@@ -17,7 +17,7 @@ from ipip_ext.backends.base import FitData, FitJob
 from ipip_ext.backends.mace.backend import MaceBackend
 from ipip_ext.recipe.students import MaceConfig
 from ipip_ext.backends.testing import E0S_EV, alloy
-from ipip_ext.recipe import Fit
+from ipip_ext.recipe.training import Fit
 
 frames, backend, found = [alloy(seed, 2 - seed % 2) for seed in range(8)], MaceBackend(), []
 for turn, threads in enumerate((1, 1, 2, 2)):

@@ -1,4 +1,4 @@
-"""Ablations: what is shared, what the table says, what is refused."""
+"""Ablations as their user meets them: what is shared, what the table says, what goes on."""
 
 from __future__ import annotations
 
@@ -16,10 +16,8 @@ from click.testing import CliRunner
 
 from ipip_ext import runner
 from ipip_ext.cli.main import main
-from ipip_ext.compare import ablate, ablate_report
-from ipip_ext.compare.ablate_report import Outcome, Stats
 from ipip_ext.errors import StageFailed
-from ipip_ext.recipe.file import load_recipe
+from ipip_ext.report.html.against import ENERGY, FORCE
 from ipip_ext.run.events import read_events
 from ipip_ext.stages.report import COLUMNS
 
@@ -27,7 +25,6 @@ GRID = Path("runs/tiny-ablate")
 SLOW, FAST = "finetune.lr=0.003", "finetune.lr=0.01"
 COMMAND = ("ablate", "recipe.yaml", "--vary", "finetune.lr=0.003,0.01", "--seeds", "2")
 SPLITS = ("test", "test_id", "test_ood")
-FORCE, ENERGY = "force_mae_meV_per_A", "energy_mae_meV_per_atom"
 
 
 def cli(*arguments: object):
@@ -72,14 +69,6 @@ def grid(tmp_path, finished_grid, monkeypatch) -> Path:
     shutil.copytree(finished_grid, tmp_path / "copy")
     monkeypatch.chdir(tmp_path / "copy")
     return GRID
-
-
-@pytest.fixture
-def task(tmp_path, alloy_data, monkeypatch) -> Path:
-    """A working directory with recipe.yaml and a copy of its data in data/."""
-    monkeypatch.chdir(tmp_path)
-    shutil.copytree(alloy_data, tmp_path / "data")
-    return write_recipe(tmp_path, Path("data"))
 
 
 # ---------------------------------------------------------------- a grid as its user meets it
@@ -237,7 +226,7 @@ def test_an_unreachable_store_ends_nothing_and_track_mirrors_later(grid):
 @pytest.mark.slow
 def test_a_learning_curve_from_the_command_line(task):
     few_steps = {"pretrain__epochs": 1, "finetune__epochs": 1, "baselines": [{"kind": "scratch", "fit": {"epochs": 1}}]}
-    write_recipe(task.parent, Path("data"), iterations=1, tracking={"enabled": False}, **few_steps)
+    write_recipe(task, Path("data"), iterations=1, tracking={"enabled": False}, **few_steps)
     output = cli("ablate", "recipe.yaml", "--vary", "data.n_train=4,8", "--seeds", 1, "--workdir", "curve").stdout
     few, many = (Path("curve") / f"data.n_train={n}" / "seed-3" for n in (4, 8))
     assert (Path("curve") / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
@@ -252,168 +241,6 @@ def test_a_learning_curve_from_the_command_line(task):
             assert line.split()[1:] == [f"{number(folder, model, split, FORCE):.1f}" for model in ("ipip", "scratch")]
     assert output.count("one seed: no spread") == 4 * (2 + 2)
     assert not Path("mlflow.db").exists()
-
-
-# ---------------------------------------------------------------- the report on made-up numbers
-
-
-def outcomes(points: list[dict[str, str]], seeds: tuple[int, ...]) -> list[Outcome]:
-    """Return made-up outcomes, whose numbers depend on variant, seed, model and split."""
-    rng = np.random.default_rng(0)
-    made = []
-    for seed in seeds:
-        for point in points:
-            rows = [
-                {"model": model, "split": split, FORCE: rng.uniform(50, 99), ENERGY: rng.uniform(1, 9)}
-                for model in ("ipip", "scratch")
-                for split in SPLITS
-            ]
-            slug = ",".join(f"{key}={value}" for key, value in point.items())
-            made.append(Outcome(slug, point, seed, int(point.get("data.n_train", 40)), rows))
-    return made
-
-
-def test_verdicts():
-    assert Stats.of(np.array([1.0, 1.2, 0.8])).verdict == "exceeds the spread"
-    assert Stats.of(np.array([1.0, -1.2, 0.8])).verdict == "within the spread"
-    assert Stats.of(np.array([-1.0, -1.0])).verdict == "exceeds the spread"
-    assert Stats.of(np.array([0.0, 0.0])).verdict == "within the spread"
-    assert Stats.of(np.array([5.0])).verdict == "one seed: no spread"
-    border = np.array([0.0, 2.0])  # mean 1, sd sqrt(2), so sd/sqrt(n) is 1
-    assert Stats.of(border) == Stats(1.0, math.sqrt(2), 2)
-    assert Stats.of(border + 11.7).verdict == "within the spread"
-    assert Stats.of(border + 11.71).verdict == "exceeds the spread"
-
-
-def test_where_data_vary_too_a_variant_is_set_beside_the_first_with_the_same_data():
-    points = [{"data.n_train": n, "label.policy": p} for n in ("20", "40") for p in ("teacher", "self")]
-    made = outcomes(points, (0, 1, 2))
-    text = ablate_report.table(made)
-    pairs = [line.split("  ")[0] for line in text.splitlines() if " - " in line and " F MAE" in line]
-    names = [f"data.n_train={n},label.policy={p}" for n in (20, 40) for p in ("teacher", "self")]
-    assert list(dict.fromkeys(pairs)) == [
-        f"ipip: {names[1]} - {names[0]}", f"ipip: {names[3]} - {names[2]}",
-        *(f"{name}: ipip - scratch" for name in names),
-    ]  # fmt: skip
-    row = {(o.variant, o.seed, r["model"]): r[FORCE] for o in made for r in o.rows if r["split"] == "test_ood"}
-    difference = [row[names[3], seed, "ipip"] - row[names[2], seed, "ipip"] for seed in (0, 1, 2)]
-    line = next(x for x in text.splitlines() if x.startswith(f"ipip: {names[3]} - {names[2]}") and "test_ood" in x)
-    assert f"{np.mean(difference):+.1f}" in line.split()
-    assert f"{np.std(difference, ddof=1):.1f}" in line.split()
-
-
-@pytest.mark.parametrize(("key", "tells"), [("forget.groups", True), ("forget", True), ("finetune.lr", False)])
-def test_where_forgetting_varies_the_last_student_stands_beside_the_chosen_one(key, tells):
-    made = outcomes([{key: "none"}, {key: "all"}], (0, 1))
-    for outcome in made:
-        last = [{**row, "model": f"iteration-{i}", FORCE: float(i)} for i in (0, 2, 10) for row in outcome.rows[:3]]
-        outcome.rows.extend(last)
-    lines = ablate_report.table(made).splitlines()
-    assert any(line.split()[1:2] == ["iteration-10"] and " 10.0 +- 0.0 " in line for line in lines) == tells
-    assert any(line.startswith(f"iteration-10: {key}=all - {key}=none  test F MAE") for line in lines) == tells
-    assert not any("iteration-2" in line for line in lines)
-    assert any(line.startswith("iteration-10: the last student") for line in lines) == tells
-
-
-def test_the_learning_curve_has_a_line_for_each_model_and_choice(tmp_path):
-    points = [{"label.policy": p, "data.n_train": n} for p in ("teacher", "self") for n in ("40", "20")]
-    made = outcomes(points, (0, 1))
-    files, metrics = ablate_report.write(tmp_path, made)
-    assert [path.name for path in files] == ["ablate.csv", "ablate.txt", "learning_curve.png"]
-    assert all(path.stat().st_size for path in files)
-    assert len(metrics) == 4 * 2 * 4 * 2
-    lines = (tmp_path / "ablate.txt").read_text().splitlines()
-    start = next(i for i, line in enumerate(lines) if line.startswith("test F MAE by labels"))
-    names = [f"{model}, label.policy={policy}" for model in ("ipip", "scratch") for policy in ("teacher", "self")]
-    assert all(name in lines[start] for name in names)
-    assert [line.split()[0] for line in lines[start + 2 : start + 4]] == ["20", "40"]
-    of_first = [row for o in made if o.values == points[1] for row in o.rows]
-    values = [row[FORCE] for row in of_first if (row["model"], row["split"]) == ("ipip", "test")]
-    assert lines[start + 2].split()[1:4] == [f"{np.mean(values):.1f}", "+-", f"{np.std(values, ddof=1):.1f}"]
-
-
-def test_curves_from_scratch_that_are_one_stand_once():
-    points = [{"label.policy": p, "data.n_train": n} for p in ("teacher", "self") for n in ("20", "40")]
-    made = outcomes(points, (0,))
-    for outcome in made:
-        for row in outcome.rows:
-            row[FORCE] = 1000.0 / outcome.n_train if row["model"] == "scratch" else row[FORCE]
-    head = next(line for line in ablate_report.table(made).splitlines() if line.startswith("test F MAE by labels"))
-    assert head.split("  ")[1:] == ["ipip, label.policy=teacher", "ipip, label.policy=self", "scratch"]
-
-
-# ---------------------------------------------------------------- what may be varied
-
-
-def test_values_of_keys_that_hold_lists(task):
-    recipe = load_recipe(task)
-    vary = [
-        "forget.groups=none,all,readouts,readouts+interactions,[products, embedding]",
-        "explore.temperatures_K=300,[300, 600]", "student.hidden_irreps=4x0e,4x0e+4x1o", "finetune.patience=null,5",
-    ]  # fmt: skip
-    assert ablate.parse_vary(vary, recipe) == {
-        "forget.groups": [[], ["all"], ["readouts"], ["readouts", "interactions"], ["products", "embedding"]],
-        "explore.temperatures_K": [[300], [300, 600]],
-        "student.hidden_irreps": ["4x0e", "4x0e+4x1o"],
-        "finetune.patience": [None, 5],
-    }
-
-
-def test_the_grid_is_the_product_and_its_folders_are_names(task):
-    vary = ["forget.groups=none,readouts+interactions", "teacher={python: 'ase.calculators.emt:EMT'}"]
-    grid = ablate.plan(task, vary, sets=["seed=7"], n_seeds=2)
-    teacher = "teacher=python-ase.calculators.emt-EMT"
-    slugs = [f"forget.groups=none,{teacher}", f"forget.groups=readouts+interactions,{teacher}"]
-    assert [variant.slug for variant in grid.variants] == slugs
-    assert [run.folder for run in grid.runs()] == [GRID / slug / f"seed-{seed}" for seed in (7, 8) for slug in slugs]
-    assert [run.recipe.seed for run in grid.runs()] == [7, 7, 8, 8]
-    assert grid.variants[0].recipe.forget.groups == ()
-    assert not GRID.exists()
-    shutil.copytree("data", "data-test.extxyz")
-    shutil.copy("data/test.extxyz", "data-test.extxyz/a b")
-    shutil.copy("data/test.extxyz", "data-test.extxyz/a-b")
-    alike = ablate.plan(task, ["data.test=data-test.extxyz/a b,data-test.extxyz/a-b"], n_seeds=1).variants
-    assert alike[0].slug != alike[1].slug
-    assert all(variant.slug.startswith("data.test=data-test.extxyz-a-b-") for variant in alike)
-
-
-@pytest.mark.parametrize(
-    ("vary", "words"),
-    [
-        ((), ("nothing is varied", "--vary key=a,b,c")),
-        (("finetune.lrr=1,2",), ("finetune.lrr is unknown", "Did you mean lr?")),
-        (("finetun.lr=1,2",), ("finetun is unknown", "Did you mean finetune?")),
-        (("finetune.lr",), ("--vary finetune.lr", "key=a,b,c")),
-        (("finetune.lr=",), ("--vary finetune.lr=", "key=a,b,c")),
-        (("=1,2",), ("--vary =1,2", "key=a,b,c")),
-        (("finetune.lr=[1",), ("--vary finetune.lr=[1", "not YAML values")),
-        (("finetune.lr=0.01,fast",), ("finetune.lr", "valid number", "not 'fast'")),
-        (("finetune.lr=0.01,1e-2",), ("finetune.lr=0.01 and finetune.lr=1e-2 are the same recipe",)),
-        (("finetune.lr=0.01", "finetune.lr=0.02"), ("finetune.lr is varied twice",)),
-        (("seed=1,2",), ("can't be varied", "--seeds")),
-        (("name=a,b",), ("can't be varied", "--set")),
-        (("device=cpu,cuda",), ("can't be varied", "--set")),
-        (("parallel=true,false",), ("can't be varied", "--set")),
-        (("tracking.experiment=a,b",), ("can't be varied", "--set")),
-        (("forget.groups=none,readout",), ("forget.groups: readout is unknown", "Did you mean readouts?")),
-        (("data.n_train=4,13",), ("train.extxyz", "data.n_train is 13, but 12 frames")),
-        (("data.n_train=4,0",), ("data.n_train", "greater than 0")),
-        (("data.test=data/test.extxyz,data/none.extxyz",), ("none.extxyz: no such file",)),
-        (("teacher=[none]",), ("teacher", "not ['none']")),
-        (("evaluate.speed_start=0,9",), ("evaluate.speed_start: 9 is no start",)),
-    ],
-)  # fmt: skip
-def test_what_can_not_be_varied_is_refused_before_anything_is_written(task, vary, words):
-    assert_refused(words, "ablate", "recipe.yaml", *(part for text in vary for part in ("--vary", text)))
-
-
-def test_a_folder_that_is_something_else_is_refused(task):
-    Path("there").mkdir()
-    Path("there/notes.txt").write_text("mine")
-    vary = ("ablate", "recipe.yaml", "--vary", "finetune.lr=0.01,0.02", "--workdir")
-    assert_refused(("there: is not empty and holds no ablate.yaml", "--workdir"), *vary, "there")
-    assert_refused(("notes.txt: is a file", "--workdir"), *vary, "there/notes.txt")
-    assert_refused(("no such recipe",), "ablate", "none.yaml", "--vary", "finetune.lr=1")
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ from ipip_ext.data.disjoint import check_disjoint
 from ipip_ext.data.metrics import fit_zeros
 from ipip_ext.data.splits import split_valid, subset
 from ipip_ext.errors import DataError
-from ipip_ext.recipe.recipe import Data
+from ipip_ext.recipe.data import Data
 
 HERE = Path("train.extxyz")
 

@@ -30,7 +30,7 @@ from ipip_ext.stages.evaluate import _write_per_frame, evaluate, predict
 from ipip_ext.stages.inputs import Calculator, Model
 from ipip_ext.stages.memory import on_cpu
 from ipip_ext.stages.speed import speed
-from ipip_ext.teachers.entries import AsePotential
+from ipip_ext.teachers.ase_potential import AsePotential
 
 EMT_ENTRY = {"python": "ase.calculators.emt:EMT"}
 EMT_MODEL = Model(Calculator(EMT_ENTRY))

@@ -1,82 +1,27 @@
-"""MD: physics, independence of replicas, guard, frames."""
+"""MD: physics, independence of replicas, frames, full batches."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
-from ase import Atoms, units
+from ase import units
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 from ase.constraints import FixAtoms, FixBondLengths
 from ase.md.verlet import VelocityVerlet
+from walking import Counting, by_replica, copper, emt, same, settings, walk
 
 from ipip_ext import md
 from ipip_ext.errors import DataError, WorkspaceError
-from ipip_ext.md.guard import REASONS, closest_approach
 from ipip_ext.md.replicas import initial_momenta
 from ipip_ext.md.walkers import new_generator
-from ipip_ext.potentials.base import FrameFailed, Prediction
-from ipip_ext.recipe.walk import Explore, Guard
-from ipip_ext.teachers.entries import AsePotential
-
-
-def copper(n=1, rattle=0.05, seed=0, element="Cu"):
-    atoms = bulk(element, cubic=True).repeat((n, 1, 1))
-    atoms.rattle(rattle, seed=seed)
-    atoms.info["name"] = f"{element}{n}"
-    return atoms
-
-
-def settings(**kwargs):
-    defaults = {"starts": Path("unused"), "temperatures_K": (300.0,), "n_steps": 20, "frame_every": 5}
-    return Explore(**{**defaults, **kwargs})
-
-
-def emt():
-    return AsePotential(EMT(), "emt")
-
-
-def walk(folder, starts, explore, potential=None, seed=1, replicas=None):
-    replicas = replicas or md.plan_replicas(starts, explore, seed, "it00")
-    return md.run(potential or emt(), replicas, explore, folder, lambda *_: None)
-
-
-def by_replica(frames):
-    found = {}
-    for frame in frames:
-        found.setdefault(frame.info["replica"], []).append(frame)
-    return found
-
-
-def same(one, other):
-    assert [f.info for f in one] == [f.info for f in other]
-    for a, b in zip(one, other, strict=True):
-        assert np.array_equal(a.positions, b.positions)
-        assert np.array_equal(a.arrays["MD_forces"], b.arrays["MD_forces"])
-
-
-class Pulls:
-    """Free atoms, with something odd from the n-th call for frames whose first atom stands at x > `beyond`."""
-
-    name, n_parameters, batched = "pulls", None, True
-
-    def __init__(self, odd, after=5, beyond=50.0):
-        self.odd, self.after, self.beyond, self.calls = odd, after, beyond, 0
-
-    def compute(self, frames, **_options):
-        self.calls += 1
-        return [self.one(i, atoms) for i, atoms in enumerate(frames)]
-
-    def one(self, index, atoms):
-        energy, forces = 0.0, np.zeros((len(atoms), 3))
-        if atoms.positions[0, 0] > self.beyond and self.calls > self.after:
-            return self.odd(index, energy, forces)
-        return Prediction(energy, forces)
+from ipip_ext.potentials.base import FrameFailed
+from ipip_ext.recipe.walk import Guard
+from ipip_ext.teachers.ase_potential import AsePotential
 
 
 def test_plan_has_all_walks_with_stable_unique_ids_and_seeds():
@@ -159,49 +104,6 @@ def test_langevin_replica_does_not_depend_on_its_neighbours(tmp_path):
     same(walk(tmp_path / "few", starts, few, replicas=plan).frames, [f for fs in together.values() for f in fs])
 
 
-@pytest.mark.parametrize("ensemble", ["nvt_langevin", "nvt_bussi"])
-def test_thermostats_hold_each_replicas_temperature(tmp_path, ensemble):
-    explore = settings(
-        ensemble=ensemble, temperatures_K=(100.0, 400.0), n_steps=3000, frame_every=1, timestep_fs=4.0,
-        friction_per_fs=0.02, initial_temperature_factor=1.5,
-    )  # fmt: skip
-    start = copper(2)
-    potential = Springs(start.positions.copy(), adrift=ensemble == "nvt_bussi")
-    frames = by_replica(walk(tmp_path, [start], explore, potential).frames)
-    for replica, temperature_K in zip(sorted(frames), (100.0, 400.0), strict=True):
-        x = np.array([f.positions for f in frames[replica]])[500:]
-        velocities = (x[2:] - x[:-2]) / (2 * 4.0 * units.fs)
-        twice_kinetic = (start.get_masses()[:, None] * velocities**2).sum(axis=(1, 2))
-        dof = 3 * len(start) - (3 if ensemble == "nvt_bussi" else 0)  # Bussi keeps the drift at zero
-        mean_K = twice_kinetic.mean() / (dof * units.kB)
-        assert mean_K == pytest.approx(temperature_K, rel=0.08)
-
-
-class Springs:
-    """Each atom tied to its place by a spring; `adrift`: the places move along with all atoms."""
-
-    name, n_parameters, batched, k = "springs", None, True, 2.0
-
-    def __init__(self, places, adrift):
-        self.places, self.adrift = places, adrift
-
-    def compute(self, frames, **_options):
-        return [self.one(atoms.positions - self.places) for atoms in frames]
-
-    def one(self, away):
-        away = away - away.mean(axis=0) if self.adrift else away
-        return Prediction(0.5 * self.k * float((away**2).sum()), -self.k * away)
-
-
-def test_initial_momenta_are_maxwell_boltzmann_without_drift():
-    atoms = bulk("Cu", cubic=True).repeat(6)
-    momenta = initial_momenta(atoms, 600.0, np.random.default_rng(0))
-    assert np.allclose(momenta.sum(axis=0), 0)
-    kinetic = (momenta**2 / (2 * atoms.get_masses()[:, None])).sum()
-    assert kinetic == pytest.approx(1.5 * len(atoms) * units.kB * 600.0, rel=0.05)
-    assert np.any(initial_momenta(Atoms("Cu"), 600.0, np.random.default_rng(0)))
-
-
 def test_bussi_walks_one_replica_at_a_time(tmp_path):
     explore = settings(ensemble="nvt_bussi", temperatures_K=(300.0, 600.0), replicas=2)
     potential = Counting(EMT(), "emt")
@@ -210,20 +112,6 @@ def test_bussi_walks_one_replica_at_a_time(tmp_path):
     assert set(potential.sizes) == {1}
     plan = md.plan_replicas([copper(1)], explore, 1, "it00")
     same(walk(tmp_path / "one", [], explore, replicas=[plan[2]]).frames, by_replica(result.frames)[plan[2].id])
-
-
-class Counting(AsePotential):
-    """Notes how many frames it is asked for at a time."""
-
-    batched = True
-
-    def __init__(self, *args):
-        super().__init__(*args)
-        self.sizes = []
-
-    def compute(self, frames, *, stress=False):
-        self.sizes.append(len(frames))
-        return super().compute(frames, stress=stress)
 
 
 def test_fixed_atoms_stay_and_other_constraints_are_refused(tmp_path):
@@ -241,146 +129,6 @@ def test_fixed_atoms_stay_and_other_constraints_are_refused(tmp_path):
     held.set_constraint(FixAtoms(range(len(held))))
     with pytest.raises(DataError, match="all its atoms are fixed"):
         md.plan_replicas([held], settings(), 0, "x")
-
-
-def fail_frame(index, energy, forces):
-    raise FrameFailed(index, "scf did not converge")
-
-
-def fail_batch(index, energy, forces):
-    raise RuntimeError("out of cheese")
-
-
-def nan_forces(index, energy, forces):
-    return Prediction(energy, forces * np.nan)
-
-
-def nan_energy(index, energy, forces):
-    return Prediction(np.nan, forces)
-
-
-def huge_force(index, energy, forces):
-    forces[-1, 1] = -61.0
-    return Prediction(energy, forces)
-
-
-def jump(index, energy, forces):
-    return Prediction(-20.1, forces)
-
-
-def kick(index, energy, forces):
-    return Prediction(energy, forces + 30.0)
-
-
-@pytest.mark.parametrize(
-    ("odd", "reason", "step", "words"),
-    [
-        (fail_frame, "calculator", 5, "scf did not converge"),
-        (fail_batch, "calculator", 5, "RuntimeError: out of cheese"),
-        (nan_forces, "non_finite", 5, "not finite"),
-        (nan_energy, "non_finite", 5, "not finite"),
-        (huge_force, "force", 5, "61.0 eV/A (limit 60)"),
-        (jump, "energy", 8, "-5.0"),
-        (kick, "temperature", 8, "kinetic temperature"),
-    ],
-)
-def test_guard_stops_one_replica_and_the_rest_goes_on(tmp_path, odd, reason, step, words):
-    guard = Guard(check_every=4)
-    explore = settings(ensemble="nve", n_steps=12, frame_every=1 if step == 5 else 12, guard=guard)
-    explore = explore.model_copy(update={"frame_every": 4})
-    bad = copper(1)
-    bad.positions += [1000.0, 0, 0]
-    bad.info["name"] = "bad"
-    starts = [copper(1), bad, copper(1, seed=4)]
-    result = walk(tmp_path / "odd", starts, explore, Pulls(odd))
-    (stop,) = result.stops
-    assert (stop.replica, stop.start, stop.reason, stop.md_step) == ("it00-md01", "bad", reason, step)
-    assert words in stop.sentence
-    assert stop.sentence.startswith("it00-md01 (start bad, 300 K) stopped at step")
-    assert stop.reason in REASONS
-    assert (stop.value is None) == (reason in {"calculator", "non_finite"})
-    frames = by_replica(result.frames)
-    assert [f.info["md_step"] for f in frames["it00-md01"]] == [4]
-    assert stop.frame_ids == (frames["it00-md01"][0].info["frame_id"],)
-    assert frames["it00-md01"][0].info.pop("before_stop") == reason
-    calm = by_replica(walk(tmp_path / "calm", starts, explore, Pulls(odd, after=10**6)).frames)
-    for replica in ("it00-md00", "it00-md02"):
-        same(frames[replica], calm[replica])
-    same(frames["it00-md01"], calm["it00-md01"][:1])
-
-
-def test_guard_distance_before_a_frame_is_kept(tmp_path):
-    atoms = Atoms("Ar2", [[0, 0, 0], [3.0, 0, 0]], cell=[20, 20, 20], pbc=True)
-    atoms.info["name"] = "pair"
-    explore = settings(ensemble="nve", n_steps=4000, frame_every=50, initial_temperature_factor=1e-6)
-    explore = explore.model_copy(update={"guard": Guard(max_temperature_factor=1e12, check_every=7)})
-
-    class Attracts(Pulls):
-        def one(self, _index, atoms):
-            pull = np.sign(atoms.positions[1, 0] - atoms.positions[0, 0])
-            return Prediction(0.0, np.array([[pull, 0, 0], [-pull, 0, 0]]))
-
-    result = walk(tmp_path, [atoms], explore, Attracts(None))
-    (stop,) = result.stops
-    assert stop.reason == "distance"
-    assert stop.value < stop.limit == 0.5
-    assert stop.md_step % 7 == 0 or stop.md_step % 50 == 0
-    assert all(f.info["md_step"] < stop.md_step for f in result.frames)
-    assert result.frames
-
-
-def test_real_potential_too_long_a_step_blows_up_and_is_caught(tmp_path):
-    explore = settings(ensemble="nve", timestep_fs=80.0, n_steps=200, temperatures_K=(2000.0,), replicas=3)
-    result = walk(tmp_path, [copper(1)], explore)
-    assert len(result.stops) == 3
-    assert {s.reason for s in result.stops} <= set(REASONS)
-    assert all(np.isfinite(f.arrays["MD_forces"]).all() for f in result.frames)
-
-
-def test_replicas_broken_from_the_start_stop_at_step_0_and_end_it(tmp_path):
-    near = Atoms("Cu2", [[0, 0, 0], [0.3, 0, 0]], cell=[9, 9, 9], pbc=True)
-    unknown = bulk("Fe", cubic=True)  # EMT has no iron
-    result = walk(tmp_path, [near, unknown], settings(guard=Guard(max_force_eV_per_A=1e9)))
-    assert [(s.reason, s.md_step) for s in result.stops] == [("distance", 0), ("calculator", 0)]
-    assert result.frames == []
-    again = walk(tmp_path, [near, unknown], settings(guard=Guard(max_force_eV_per_A=1e9)), potential=Never())
-    assert again.stops == result.stops
-
-
-class Never:
-    name, n_parameters, batched = "emt", None, False
-
-    def compute(self, _frames, **_options):
-        raise AssertionError("nothing is left to compute")
-
-
-@pytest.mark.parametrize("pbc", [(True, True, True), (True, True, False), (False, False, False)])
-def test_closest_approach_is_brute_force(pbc):
-    rng = np.random.default_rng(3)
-    for trial in range(20):
-        cell = np.diag([2.0, 3.0, 4.0]) + rng.normal(0, 0.5, (3, 3))
-        n = int(rng.integers(1, 6))
-        atoms = Atoms(["Mo", "S", "O", "H", "Cu"][:n], rng.uniform(-6, 9, (n, 3)), cell=cell, pbc=pbc)
-        if trial == 0 and not any(pbc):
-            atoms.cell[:] = 0
-        expected = brute(atoms)
-        found = closest_approach(atoms, 0.9)
-        assert found == (pytest.approx(expected) if expected < 0.9 else np.inf)
-
-
-def brute(atoms):
-    from ase.data import covalent_radii
-
-    ranges = [range(-12, 13) if p else range(1) for p in atoms.pbc]
-    shifts = np.array([[i, j, k] for i in ranges[0] for j in ranges[1] for k in ranges[2]]) @ atoms.cell.array
-    closest = np.inf
-    for i, zi in enumerate(atoms.numbers):
-        for j, zj in enumerate(atoms.numbers):
-            d = np.linalg.norm(atoms.positions[j] - atoms.positions[i] + shifts, axis=1)
-            d = d[d > 1e-9] if i == j else d
-            if len(d):
-                closest = min(closest, d.min() / (covalent_radii[zi] + covalent_radii[zj]))
-    return closest
 
 
 def test_molecules_without_a_cell_walk(tmp_path):
@@ -434,9 +182,6 @@ def test_stop_is_plain_data():
     assert new_generator(3).standard_normal() == new_generator(3).standard_normal()
 
 
-# ---------------------------------------------------------------- full batches
-
-
 class Shaky(Counting):
     """EMT that fails for Al from its tenth call on."""
 
@@ -460,54 +205,6 @@ def test_the_batch_stays_full_and_no_walk_depends_on_it(tmp_path):
     frames = by_replica(result.frames)
     for replica in (plan[0], plan[4], plan[7]):
         same(frames[replica.id], walk(tmp_path / replica.id, starts, explore, replicas=[replica]).frames)
-
-
-# ---------------------------------------------------------------- temperature
-
-
-def test_a_ramp_is_followed_and_told(tmp_path):
-    start = copper(2)
-    for ensemble in ("nvt_langevin", "nvt_bussi"):
-        explore = settings(
-            ensemble=ensemble, temperatures_K=((100.0, 700.0), 100.0), n_steps=4000, frame_every=10, timestep_fs=4.0,
-            friction_per_fs=0.02, initial_temperature_factor=1.0, replicas=4,
-        )  # fmt: skip
-        potential = Springs(start.positions.copy(), adrift=ensemble == "nvt_bussi")
-        result = walk(tmp_path / ensemble, [start], explore, potential)
-        frames = by_replica(result.frames)
-        ramped = [frame for name in sorted(frames)[:4] for frame in frames[name]]
-        assert all(f.info["temperature_K"] == pytest.approx(100 + 600 * f.info["md_step"] / 4000) for f in ramped)
-        share = (3 * 8 - 3) / (3 * 8) if ensemble == "nvt_bussi" else 1.0
-        for first in (500, 3500):
-            some = [f for f in ramped if first <= f.info["md_step"] < first + 500]
-            measured_K = np.mean([f.info["MD_kinetic_temperature_K"] for f in some]) / share
-            assert measured_K == pytest.approx(np.mean([f.info["temperature_K"] for f in some]), rel=0.15)
-        level = [frame.info["temperature_K"] for name in sorted(frames)[4:] for frame in frames[name]]
-        assert set(level) == {100.0}
-
-
-def test_langevin_samples_the_canonical_distribution_of_springs(tmp_path):
-    """Mean and variance of kinetic and potential energy: N/2 and N/2 times kT, kT squared, for N = 3 n_atoms each."""
-    start, temperature_K = copper(1, rattle=0.0), 300.0
-    explore = settings(
-        temperatures_K=(temperature_K,), n_steps=6000, frame_every=40, timestep_fs=2.0, friction_per_fs=0.02,
-        initial_temperature_factor=1.0, replicas=24, guard=Guard(check_every=100),
-    )  # fmt: skip
-    result = walk(tmp_path, [start], explore, Springs(start.positions.copy(), adrift=False))
-    frames = [f for f in result.frames if f.info["md_step"] > 1000]
-    n, unit = 3 * len(start), units.kB * temperature_K
-    kinetic = np.array([f.info["MD_kinetic_temperature_K"] for f in frames]) * units.kB * n / 2 / unit
-    potential = np.array([f.info["MD_energy"] for f in frames]) / unit
-    for energies in (kinetic, potential):
-        own = energies.reshape(24, -1)  # replicas are independent, so their spread bounds the error honestly
-        means, variances = own.mean(axis=1), own.var(axis=1)
-        error = 4 / np.sqrt(24)
-        assert means.mean() == pytest.approx(n / 2, abs=error * means.std(ddof=1))
-        assert variances.mean() == pytest.approx(n / 2, abs=error * variances.std(ddof=1))
-        assert means.std(ddof=1) < 0.1 * n  # and that bound is no empty one
-
-
-# ---------------------------------------------------------------- starts without MD
 
 
 def test_no_steps_keep_the_perturbed_starts(tmp_path):

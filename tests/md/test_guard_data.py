@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from ase.build import bulk
 from ase.calculators.emt import EMT
-from test_engine import Pulls, by_replica, copper, huge_force, same, settings, walk
+from walking import Pulls, by_replica, copper, huge_force, same, settings, walk
 
 from ipip_ext import md
 from ipip_ext.errors import RecipeError, WorkspaceError
 from ipip_ext.md import engine, room
 from ipip_ext.potentials.base import Prediction
 from ipip_ext.recipe.walk import Guard
-from ipip_ext.teachers.entries import AsePotential
+from ipip_ext.teachers.ase_potential import AsePotential
 
 
 def bad():

@@ -4,32 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from alloy import cell, label
 from ase import units
 from ase.md.verlet import VelocityVerlet
-from test_engine import by_replica, same, settings, walk
+from walking import by_replica, cells, same, settings, tiny_mace, walk
 
 from ipip_ext import md
-from ipip_ext.backends import registry
 from ipip_ext.md import engine
 from ipip_ext.md.replicas import initial_momenta
 from ipip_ext.md.walkers import new_generator
-from ipip_ext.recipe import students
 
 
 @pytest.fixture(scope="module")
 def potential():
-    backend = registry.backend("mace")
-    config = students.config_class("mace")(
-        hidden_irreps="4x0e+4x1o", max_ell=1, r_max_A=4.0, radial_MLP=(8,), MLP_irreps="4x0e", num_bessel=4,
-        dtype="float64",
-    )  # fmt: skip
-    frames = [label(cell(i)) for i in range(4)]
-    return backend.potential(backend.build(config, {"Cu": 0.0, "Al": 0.0}, frames, seed=0), "cpu")
-
-
-def starts():
-    return [cell(1, 0.01).repeat((2, 1, 1)), cell(2, 0.01), cell(3, 0.01).repeat((1, 1, 2)), cell(4, 0.01)]
+    return tiny_mace()
 
 
 class Sessionless:
@@ -45,11 +32,11 @@ def test_nve_is_serial_ase(tmp_path, potential):
     """Bitwise alone; in a batch to the last digits, since BLAS sums a row in another order in another batch."""
     explore = settings(ensemble="nve", temperatures_K=(500.0, 900.0), timestep_fs=2.0, n_steps=30, max_batch_replicas=3)
     lone = explore.model_copy(update={"max_batch_replicas": 1})
-    alone = by_replica(walk(tmp_path / "alone", starts(), lone, Sessionless(potential)).frames)
-    batched = by_replica(walk(tmp_path / "batched", starts(), explore, Sessionless(potential)).frames)
-    session = by_replica(walk(tmp_path / "session", starts(), explore, potential).frames)
+    alone = by_replica(walk(tmp_path / "alone", cells(), lone, Sessionless(potential)).frames)
+    batched = by_replica(walk(tmp_path / "batched", cells(), explore, Sessionless(potential)).frames)
+    session = by_replica(walk(tmp_path / "session", cells(), explore, potential).frames)
     assert sum(map(len, alone.values())) == 8 * 6
-    for replica in md.plan_replicas(starts(), explore, 1, "it00"):
+    for replica in md.plan_replicas(cells(), explore, 1, "it00"):
         atoms = replica.start.copy()
         hot_K = replica.temperature_K * explore.initial_temperature_factor
         atoms.set_momenta(initial_momenta(atoms, hot_K, new_generator(replica.seed)))
@@ -68,7 +55,7 @@ def test_nve_is_serial_ase(tmp_path, potential):
 @pytest.mark.parametrize("ensemble", ["nvt_langevin", "npt"])
 def test_a_stopped_run_goes_on_bitwise(tmp_path, monkeypatch, potential, ensemble):
     explore = settings(ensemble=ensemble, temperatures_K=(600.0,), timestep_fs=2.0, n_steps=30, max_batch_replicas=3)
-    some = starts() if ensemble == "nvt_langevin" else starts()[1:2]
+    some = cells() if ensemble == "nvt_langevin" else cells()[1:2]
     whole = walk(tmp_path / "whole", some, explore, potential)
     monkeypatch.setattr(engine, "COMMIT_EVERY_S", 1e9)
 

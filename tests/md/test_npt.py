@@ -9,7 +9,7 @@ from ase.build import bulk, fcc111
 from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms
 from ase.eos import EquationOfState
-from test_engine import by_replica, copper, same, settings, walk
+from walking import by_replica, copper, same, settings, walk
 
 from ipip_ext import md
 from ipip_ext.errors import CalculatorError, DataError
@@ -17,9 +17,9 @@ from ipip_ext.md import engine
 from ipip_ext.potentials.base import Prediction
 from ipip_ext.potentials.compute import require_stress
 from ipip_ext.recipe.walk import Guard
+from ipip_ext.teachers.ase_potential import AsePotential
 from ipip_ext.teachers.correction.fitted import TeacherCorrection
 from ipip_ext.teachers.correction.potential import CorrectedPotential
-from ipip_ext.teachers.entries import AsePotential
 
 
 def npt(**changes):

@@ -17,8 +17,7 @@ from ase import Atoms, units
 from ase.build import fcc111
 from ase.constraints import FixAtoms
 from click.testing import CliRunner
-from test_engine import by_replica, copper, emt, same, settings, walk
-from test_mace_walks import potential, starts  # noqa: F401 - the first is a fixture
+from walking import by_replica, cells, copper, emt, same, settings, tiny_mace, walk
 
 from ipip_ext import md
 from ipip_ext.cli.main import main
@@ -32,6 +31,11 @@ needs_torchsim = pytest.mark.skipif(
 )
 
 
+@pytest.fixture(scope="module")
+def potential():
+    return tiny_mace()
+
+
 def ts(**changes):
     return settings(engine="torchsim", **changes)
 
@@ -39,7 +43,8 @@ def ts(**changes):
 @pytest.fixture
 def without_torchsim(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch_sim", None)
-    monkeypatch.delitem(sys.modules, "ipip_ext.md.torchsim", raising=False)
+    for name in [name for name in sys.modules if name.startswith("ipip_ext.md.torchsim")]:
+        monkeypatch.delitem(sys.modules, name)
 
 
 class Gas:
@@ -95,12 +100,12 @@ def test_a_potential_that_has_no_model_for_torchsim_is_refused(tmp_path, alloy_d
 
 
 @needs_torchsim
-def test_every_frame_has_our_energy_forces_and_stress(tmp_path, potential):  # noqa: F811
+def test_every_frame_has_our_energy_forces_and_stress(tmp_path, potential):
     slab = fcc111("Cu", (2, 2, 2), vacuum=6.0, periodic=False)
     held, flat, alone = slab.copy(), slab.copy(), Atoms("CuAlCu", [[0, 0, 0], [2.4, 0, 0.1], [0.3, 2.3, 0]])
     held.set_constraint(FixAtoms([0, 3]))
     flat.cell[2] = 0.0  # no third cell vector
-    for ensemble, some in (("nvt_langevin", [*starts(), held, flat, alone]), ("npt", starts())):
+    for ensemble, some in (("nvt_langevin", [*cells(), held, flat, alone]), ("npt", cells())):
         explore = ts(ensemble=ensemble, n_steps=10, replicas=2, timestep_fs=2.0)
         frames = walk(tmp_path / ensemble, some, explore, potential).frames
         assert len(frames) == 2 * 2 * len(some)
@@ -114,12 +119,12 @@ def test_every_frame_has_our_energy_forces_and_stress(tmp_path, potential):  # n
 
 
 @needs_torchsim
-def test_nve_is_that_of_the_ase_engine(tmp_path, potential):  # noqa: F811
+def test_nve_is_that_of_the_ase_engine(tmp_path, potential):
     keys = {
         "ensemble": "nve", "temperatures_K": (300.0, 600.0), "timestep_fs": 2.0, "n_steps": 40, "max_batch_replicas": 3,
     }  # fmt: skip
-    one = walk(tmp_path / "ase", starts(), settings(**keys), potential).frames
-    other = walk(tmp_path / "torchsim", starts(), ts(**keys), potential).frames
+    one = walk(tmp_path / "ase", cells(), settings(**keys), potential).frames
+    other = walk(tmp_path / "torchsim", cells(), ts(**keys), potential).frames
     assert len(one) == 8 * 8
     for a, b in zip(one, other, strict=True):
         assert a.info["frame_id"] == b.info["frame_id"]
@@ -130,7 +135,7 @@ def test_nve_is_that_of_the_ase_engine(tmp_path, potential):  # noqa: F811
 
 @needs_torchsim
 @pytest.mark.parametrize("ensemble", ["nvt_langevin", "nvt_bussi"])
-def test_nvt_is_that_of_the_ase_engine_in_distribution(tmp_path, potential, ensemble):  # noqa: F811
+def test_nvt_is_that_of_the_ase_engine_in_distribution(tmp_path, potential, ensemble):
     """At equal times too, so the thermostat is as fast: velocities start at half as much again."""
     keys = {
         "ensemble": ensemble, "temperatures_K": (600.0,), "timestep_fs": 2.0, "n_steps": 40, "frame_every": 10,
@@ -189,13 +194,13 @@ def test_each_replica_of_a_batch_has_its_own_temperature_and_ramp(tmp_path, ense
 
 @needs_torchsim
 @pytest.mark.parametrize("limits", [{"max_force_eV_per_A": 0.033}, {"max_temperature_factor": 1.02}])
-def test_the_guard_stops_what_it_stops_with_ase(tmp_path, potential, limits):  # noqa: F811
+def test_the_guard_stops_what_it_stops_with_ase(tmp_path, potential, limits):
     keys = {
         "ensemble": "nve", "temperatures_K": (900.0,), "timestep_fs": 2.0, "n_steps": 40, "replicas": 2,
         "initial_temperature_factor": 1.0, "guard": Guard(check_every=2, restarts=1, **limits),
     }  # fmt: skip
     one, other = (
-        walk(tmp_path / explore.engine, starts(), explore, potential) for explore in (settings(**keys), ts(**keys))
+        walk(tmp_path / explore.engine, cells(), explore, potential) for explore in (settings(**keys), ts(**keys))
     )
     assert one.stops
     assert len(one.ended_early) < 8
@@ -227,12 +232,12 @@ def test_a_replica_that_the_model_fails_for_costs_no_other(tmp_path):
 
 @needs_torchsim
 @pytest.mark.parametrize("ensemble", ["nvt_langevin", "nvt_bussi", "npt"])
-def test_a_killed_walk_goes_on_bitwise(tmp_path, monkeypatch, potential, ensemble):  # noqa: F811
+def test_a_killed_walk_goes_on_bitwise(tmp_path, monkeypatch, potential, ensemble):
     explore = ts(
         ensemble=ensemble, temperatures_K=(500.0, (300.0, 900.0)), timestep_fs=2.0, n_steps=24, max_batch_replicas=3,
         guard=Guard(max_temperature_factor=1.1, check_every=2, restarts=1),
     )  # fmt: skip
-    whole = walk(tmp_path / "whole", starts(), explore, potential)
+    whole = walk(tmp_path / "whole", cells(), explore, potential)
     monkeypatch.setattr(engine, "COMMIT_EVERY_S", -1.0)
 
     def die_at(step):
@@ -242,11 +247,11 @@ def test_a_killed_walk_goes_on_bitwise(tmp_path, monkeypatch, potential, ensembl
 
         return stop
 
-    plan = md.plan_replicas(starts(), explore, 1, "it00")
+    plan = md.plan_replicas(cells(), explore, 1, "it00")
     for step in (20, 100):
         with pytest.raises(KeyboardInterrupt):
             md.run(potential, plan, explore, tmp_path / "cut", die_at(step))
-    cut = walk(tmp_path / "cut", starts(), explore, potential)
+    cut = walk(tmp_path / "cut", cells(), explore, potential)
     assert whole.stops
     assert cut.stops == whole.stops
     for a, b in zip(whole.frames, cut.frames, strict=True):
@@ -272,7 +277,7 @@ def test_fixed_atoms_stay_and_the_others_have_the_temperature(tmp_path, ensemble
 def test_on_a_gpu_memory_says_how_many_walk_together(monkeypatch):
     import torch_sim
 
-    from ipip_ext.md.torchsim import TorchSimEngine
+    from ipip_ext.md.torchsim.engine import TorchSimEngine
 
     def measure(state, _model):
         if state.n_atoms > 100:

@@ -12,10 +12,10 @@ from alloy import cell, label, write_recipe
 from ipip_ext import loop
 from ipip_ext.backends import registry
 from ipip_ext.check import planning, preflight
-from ipip_ext.compare import ablate
+from ipip_ext.compare.grid import plan
 from ipip_ext.errors import RecipeError
 from ipip_ext.recipe.file import dump_recipe, load_recipe
-from ipip_ext.recipe.training import Forget, Forgetting
+from ipip_ext.recipe.forget import Forget, Forgetting
 from ipip_ext.run.events import Event, EventBus
 from ipip_ext.run.workspace import Workspace
 from ipip_ext.stages.inputs import Student
@@ -182,7 +182,7 @@ def test_schedules_can_be_varied(tmp_path, alloy_data, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = write_recipe(tmp_path, alloy_data)
     vary = ["forget.keep=0,0.5,[0, 0.5]", "forget.groups=none,readouts+interactions,[[all], []]"]
-    grid = ablate.plan(Path(path), vary, n_seeds=1)
+    grid = plan(Path(path), vary, n_seeds=1)
     found = [variant.recipe.forget for variant in grid.variants]
     assert [(f.keep, f.groups) for f in found] == [
         (keep, groups)

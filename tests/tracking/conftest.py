@@ -7,7 +7,7 @@ import shutil
 import pytest
 from tracked import all_runs, emit, make_events
 
-from ipip_ext.recipe.recipe import Tracking
+from ipip_ext.recipe.tracking import Tracking
 from ipip_ext.tracking import store
 from ipip_ext.tracking.mirror import MlflowMirror, replay
 

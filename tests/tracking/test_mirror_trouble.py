@@ -10,7 +10,7 @@ import pytest
 from tracked import EPOCHS, FINAL, all_runs, count_lines, emit, free_port, history, make_events
 
 from ipip_ext.errors import UserError
-from ipip_ext.recipe.recipe import Tracking
+from ipip_ext.recipe.tracking import Tracking
 from ipip_ext.tracking import mirror, store
 from ipip_ext.tracking.ledger import Ledger
 from ipip_ext.tracking.mirror import MlflowMirror, replay

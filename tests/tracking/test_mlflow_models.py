@@ -23,7 +23,7 @@ import ipip_ext
 from ipip_ext.cli.main import main
 from ipip_ext.data import frames as fr
 from ipip_ext.errors import DataError
-from ipip_ext.recipe.recipe import Tracking
+from ipip_ext.recipe.tracking import Tracking
 from ipip_ext.run.events import Event
 from ipip_ext.run.provenance import sha256
 from ipip_ext.teachers.load import load_potential

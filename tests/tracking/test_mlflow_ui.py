@@ -14,8 +14,8 @@ from strangers import plant
 from tracked import free_port
 
 from ipip_ext.errors import UserError
-from ipip_ext.recipe.recipe import Tracking
-from ipip_ext.tracking.mirror import run_url_hint, serve_ui
+from ipip_ext.recipe.tracking import Tracking
+from ipip_ext.tracking.ui import run_url_hint, serve_ui
 
 
 def test_hint_and_ui_say_where_to_look(tmp_path, capsys):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from tracked import emit, make_events
 
-from ipip_ext.recipe.recipe import Tracking
+from ipip_ext.recipe.tracking import Tracking
 from ipip_ext.tracking.mirror import MlflowMirror
 
 SCRIPT = Path(__file__).parents[2] / "scripts/screenshot_mlflow"

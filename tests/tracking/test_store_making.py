@@ -12,7 +12,7 @@ import time
 import pytest
 from tracked import all_runs, count_lines, emit, make_events
 
-from ipip_ext.recipe.recipe import Tracking
+from ipip_ext.recipe.tracking import Tracking
 from ipip_ext.tracking import making
 from ipip_ext.tracking.mirror import MlflowMirror, replay
 

@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 
 from ipip_ext.data.tables import Table
 from ipip_ext.report.html import sections, structures, verdict
+from ipip_ext.report.html.against import Against
 from ipip_ext.report.html.parts import Html, element, join, notes, page, paragraph, picture, png, table, text
 from ipip_ext.report.html.structures import Worst
-from ipip_ext.report.html.verdict import Against
 from ipip_ext.report.shown import Shown
 
 Some = TypeVar("Some")

@@ -4,37 +4,49 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ipip_ext.data.tables import Table
 from ipip_ext.report import plots
 from ipip_ext.report.html import figures, sections
+from ipip_ext.report.html.against import FORCE
 from ipip_ext.report.html.figures import Point
 from ipip_ext.report.html.parts import Html, element, join, page, picture, table, text
-from ipip_ext.report.html.verdict import FORCE
 
 
-def page_of(
-    *, warnings: Sequence[str], table: Table, means: Table | None, curves: plots.LearningCurves,
-    curve_tables: Sequence[Table], differences: Table | None, rows: Sequence[Mapping[str, Any]],
-    origins: Sequence[tuple[str, int, Mapping[str, Any]]],
-) -> Html:  # fmt: skip
-    """Return the page.
+@dataclass(frozen=True)
+class Compared:
+    """All that the page shows.
 
-    rows: of all runs' compare.csv, each with its run. origins: name, seed and record of `prepare` of each run.
+    warnings: why some numbers must not be compared. means, differences: None where there are none. rows: of all runs'
+    compare.csv, each with its run. origins: name, seed and record of `prepare` of each run.
     """
-    names = [name for name, *_ in origins]
+
+    warnings: Sequence[str]
+    table: Table
+    means: Table | None
+    curves: plots.LearningCurves
+    curve_tables: Sequence[Table]
+    differences: Table | None
+    rows: Sequence[Mapping[str, Any]]
+    origins: Sequence[tuple[str, int, Mapping[str, Any]]]
+
+
+def page_of(found: Compared) -> Html:
+    """Return the page."""
+    names = [name for name, *_ in found.origins]
     shown = {
-        "The table": sections.tables([table]),
-        "Means over seeds": _table(means),
-        "Learning curves": _learning(curves, curve_tables),
-        "Accuracy against speed": _pareto(rows),
-        "What differs": _table(differences),
-        "Provenance": _origins(origins),
+        "The table": sections.tables([found.table]),
+        "Means over seeds": _table(found.means),
+        "Learning curves": _learning(found.curves, found.curve_tables),
+        "Accuracy against speed": _pareto(found.rows),
+        "What differs": _table(found.differences),
+        "Provenance": _origins(found.origins),
     }
     top = join(
-        *(element("div", text(warning), class_="warning") for warning in warnings),
-        element("div", element("ul", *(element("li", text(line)) for line in _verdict(rows))), class_="verdict"),
+        *(element("div", text(warning), class_="warning") for warning in found.warnings),
+        element("div", element("ul", *(element("li", text(line)) for line in _verdict(found.rows))), class_="verdict"),
     )
     return page(f"{len(names)} runs compared", ", ".join(names), top, shown)
 

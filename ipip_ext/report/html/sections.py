@@ -12,12 +12,12 @@ import yaml
 from ipip_ext.data.tables import Table, read_csv
 from ipip_ext.measure import timing
 from ipip_ext.report.html import figures
+from ipip_ext.report.html.against import FORCE
 from ipip_ext.report.html.figures import Line, Panel, Point
 from ipip_ext.report.html.parts import Html, bars, element, folded, join, notes, paragraph, picture, table, text
 from ipip_ext.report.shown import Walks
 
 Rows = Sequence[Mapping[str, Any]]
-FORCE = "force_mae_meV_per_A"
 NOTHING = Html("")
 
 _MOST_PANELS, _MOST_VALUES = 6, 24

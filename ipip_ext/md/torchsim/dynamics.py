@@ -1,4 +1,4 @@
-"""torch-sim as the engine of MD: its integrators, its evaluation of the model, its estimate of a GPU's memory.
+"""Ensembles by torch-sim: a recipe's name -> its integrator, and the state that it moves.
 
 Between two steps the stack has all of the state, so queue, guard, frames, restarts and exact resume are those of any
 engine. Random numbers of a step are a function of who walks and of the step: nothing random outlives it.
@@ -6,72 +6,28 @@ engine. Random numbers of a step are a function of who walks and of the step: no
 
 from __future__ import annotations
 
-import contextlib
-import io
-from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
-from itertools import takewhile
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 import torch_sim as ts
-from torch_sim.autobatching import calculate_memory_scalers, estimate_max_memory_scaler
 from torch_sim.constraints import FixAtoms
 from torch_sim.integrators.md import MDState
 
-from ipip_ext.md.integrators import Integrator
-from ipip_ext.md.replicas import Replica, fixed_atoms
+from ipip_ext.md.replicas import fixed_atoms
 from ipip_ext.md.stacked import Stack
-from ipip_ext.potentials.base import Array, HasTorchSim
-from ipip_ext.potentials.compute import reason
+from ipip_ext.md.torchsim.model import Model, columns
+from ipip_ext.potentials.base import Array
 from ipip_ext.recipe.walk import Explore
 from ipip_ext.run.seeds import derive
 from ipip_ext.units import EV_PER_A3_PER_GPA, FS, KB_EV_PER_K
 
 
-class TorchSimEngine:
-    """torch-sim's integrators (an `engines.Engine`). A batch is of like boundary conditions, as torch-sim has it."""
-
-    def __init__(self, potential: HasTorchSim, replicas: Sequence[Replica], settings: Explore) -> None:
-        self.replicas, self.settings = replicas, settings
-        self.model = _Model(potential.torchsim_model(stress=settings.ensemble == "npt"))
-
-    def room(self, walking: Sequence[Replica], waiting: Sequence[Replica]) -> int:
-        """Return how many of `waiting` may join those `walking`: as many as a GPU's memory has room for."""
-        alike = [each.start.pbc.tolist() for each in (*walking[:1], *waiting)][:1]
-        fit = list(takewhile(lambda replica: [replica.start.pbc.tolist()] == alike, waiting))
-        if self.model.device.type == "cpu":
-            return min(len(fit), max(0, self.settings.max_batch_replicas - len(walking)))
-        taken = np.cumsum([sum(self._memory[r.id] for r in walking), *(self._memory[r.id] for r in fit)])[1:]
-        n_fit = int(np.count_nonzero(taken <= self._all_memory))
-        return n_fit if walking else max(n_fit, min(len(fit), 1))  # one that is too large alone fails as it walks
-
-    @cached_property
-    def _memory(self) -> dict[str, float]:
-        """What each replica takes of memory, in torch-sim's measure for this model."""
-        scale = self.model.inner.memory_scales_with
-        return {r.id: calculate_memory_scalers(_bare(r, self.model.inner), scale)[0] for r in self.replicas}
-
-    @cached_property
-    def _all_memory(self) -> float:
-        """How much a batch may take, by trial evaluations of the smallest and the largest replica."""
-        states = [_bare(replica, self.model.inner) for replica in self.replicas]
-        enough = 2 * sum(len(replica.start) for replica in self.replicas)
-        with contextlib.redirect_stdout(io.StringIO()):
-            return float(
-                estimate_max_memory_scaler(states, self.model.inner, list(self._memory.values()), max_atoms=enough)
-            )
-
-    def dynamics(self, stack: Stack) -> Integrator:
-        """Return the integrator of the recipe's ensemble for all replicas of `stack`."""
-        return _Dynamics(self.model, stack, self.settings)
-
-
-class _Dynamics:
+class Dynamics:
     """torch-sim's state of a stack, in double precision as the stack has it."""
 
-    def __init__(self, model: _Model, stack: Stack, settings: Explore) -> None:
+    def __init__(self, model: Model, stack: Stack, settings: Explore) -> None:
         self.model, self.stack, self.settings = model, stack, settings
         self.dt = settings.timestep_fs * FS
         self.seed = derive(stack.replicas[0].seed, *((w.replica.seed, w.attempt) for w in stack.walkers))
@@ -97,7 +53,7 @@ class _Dynamics:
             "masses": stack.masses[:, 0],
             "atomic_numbers": stack.atoms.numbers,
             "system_idx": np.repeat(np.arange(len(stack.counts)), stack.counts),
-            "cell": [_columns(frame.cell) for frame in stack.frames],
+            "cell": [columns(frame.cell) for frame in stack.frames],
             "pbc": stack.frames[0].pbc,
         }
         return {name: self.tensor(values) for name, values in fields.items()}
@@ -120,7 +76,7 @@ class _Dynamics:
         mean_masses = np.add.reduceat(stack.masses[:, 0], stack.offsets) / stack.counts
         fields = {
             "stress": stack.stresses,
-            "reference_cell": [_columns(start.cell) for start in starts],
+            "reference_cell": [columns(start.cell) for start in starts],
             "cell_positions": [strain for strain, _ in known],
             "cell_velocities": [rate for _, rate in known],
             "alpha": self.settings.friction_per_fs / FS * mean_masses,
@@ -166,19 +122,19 @@ class _Bussi(MDState):  # type: ignore[misc]
         return degrees
 
 
-def _langevin(it: _Dynamics, kT: torch.Tensor) -> Any:
+def _langevin(it: Dynamics, kT: torch.Tensor) -> Any:
     return ts.nvt_langevin_step(it.state, it.model, dt=it.dt, kT=kT, gamma=it.settings.friction_per_fs / FS)
 
 
-def _nve(it: _Dynamics, _kT: torch.Tensor) -> Any:
+def _nve(it: Dynamics, _kT: torch.Tensor) -> Any:
     return ts.nve_step(it.state, it.model, dt=it.dt)
 
 
-def _bussi(it: _Dynamics, kT: torch.Tensor) -> Any:
+def _bussi(it: Dynamics, kT: torch.Tensor) -> Any:
     return ts.nvt_vrescale_step(it.model, it.state, dt=it.dt, kT=kT, tau=FS / it.settings.friction_per_fs)
 
 
-def _npt(it: _Dynamics, kT: torch.Tensor) -> Any:
+def _npt(it: Dynamics, kT: torch.Tensor) -> Any:
     """Take a step of Langevin dynamics of atoms and volume.
 
     The equations are those of Gronbech-Jensen and Farago, J. Chem. Phys. 141, 194108 (2014), with the logarithm of the
@@ -191,76 +147,14 @@ def _npt(it: _Dynamics, kT: torch.Tensor) -> Any:
     return ts.npt_langevin_isotropic_step(state, it.model, dt=it.dt, kT=kT, external_pressure=pressure)
 
 
-def _nothing(_it: _Dynamics) -> dict[str, Any]:
+def _nothing(_it: Dynamics) -> dict[str, Any]:
     return {}
 
 
-_ENSEMBLES: dict[
-    str, tuple[Any, Callable[[_Dynamics], Mapping[str, Any]], Callable[[_Dynamics, torch.Tensor], Any]]
-] = {
+_ENSEMBLES: dict[str, tuple[Any, Callable[[Dynamics], Mapping[str, Any]], Callable[[Dynamics, torch.Tensor], Any]]] = {
     "nvt_langevin": (MDState, _nothing, _langevin),
     "nve": (MDState, _nothing, _nve),
-    "nvt_bussi": (_Bussi, _Dynamics.heat, _bussi),
-    "npt": (ts.NPTLangevinIsotropicState, _Dynamics.barostat, _npt),
+    "nvt_bussi": (_Bussi, Dynamics.heat, _bussi),
+    "npt": (ts.NPTLangevinIsotropicState, Dynamics.barostat, _npt),
 }
 """Ensemble -> torch-sim's class of state, its fields beyond the shared ones, and a step of it."""
-
-
-class _Model:
-    """A torch-sim model with double precision outside, of which a system that can't be evaluated costs itself alone.
-
-    failures: why, by the system's index, of the last evaluation; its numbers are NaN.
-    """
-
-    dtype = torch.float64
-
-    def __init__(self, inner: Any) -> None:
-        self.inner, self.device = inner, inner.device
-        self.failures: dict[int, str] = {}
-
-    def __call__(self, state: Any) -> dict[str, torch.Tensor]:
-        """Return energy, forces and, if the model has it, stress of all systems (called by torch-sim)."""
-        self.failures = {}
-        plain = ts.SimState(
-            positions=state.positions.to(self.inner.dtype), masses=state.masses, cell=state.cell.to(self.inner.dtype),
-            pbc=state.pbc, atomic_numbers=state.atomic_numbers, system_idx=state.system_idx,
-        )  # fmt: skip
-        return {key: value.to(self.dtype) for key, value in self._evaluate(plain, 0).items()}
-
-    def _evaluate(self, state: Any, first: int) -> dict[str, torch.Tensor]:
-        """Evaluate all systems at once; if that fails, one half after the other. first: index of the first system."""
-        try:
-            found: dict[str, torch.Tensor] = self.inner(state)
-            return found
-        except Exception as error:  # noqa: BLE001 - out of memory, say; whatever it is must cost one system, no more
-            n_systems = state.n_systems
-            if n_systems == 1:
-                self.failures[first] = reason(error)
-                return self._no_numbers(state)
-        middle = n_systems // 2
-        halves = [list(range(middle)), list(range(middle, n_systems))]
-        outputs = [self._evaluate(state[half], first + half[0]) for half in halves]
-        return {key: torch.cat([output[key] for output in outputs]) for key in outputs[0]}
-
-    def _no_numbers(self, state: Any) -> dict[str, torch.Tensor]:
-        numbers = {"energy": state.cell[:, 0, 0], "forces": state.positions}
-        if self.inner.compute_stress:
-            numbers["stress"] = state.cell
-        return {key: torch.full_like(values, torch.nan) for key, values in numbers.items()}
-
-
-def _columns(cell: Any) -> Array:
-    """Return cell vectors as columns; where there are none, some, since torch-sim inverts the matrix."""
-    return np.asarray(cell.complete().array.T)
-
-
-def _bare(replica: Replica, model: Any) -> Any:
-    """Return torch-sim's state of a replica's start, as `model` evaluates it."""
-    start = replica.start
-    return ts.SimState(
-        positions=torch.tensor(start.positions, dtype=model.dtype, device=model.device),
-        masses=torch.tensor(start.get_masses(), dtype=model.dtype, device=model.device),
-        cell=torch.tensor(_columns(start.cell), dtype=model.dtype, device=model.device)[None],
-        pbc=torch.tensor(start.pbc, device=model.device),
-        atomic_numbers=torch.tensor(start.numbers, device=model.device),
-    )

@@ -1,0 +1,75 @@
+"""Recipe sections of the task's labels: which files, under which keys, and what is held out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from ipip_ext.recipe.numbers import Count, ForceLimit_eV_per_A, OpenShare
+from ipip_ext.recipe.schema import Section
+
+
+class Ood(Section):
+    """Which test frames are out of distribution, and so are reported apart."""
+
+    key: str = "start"
+    """`info` key of a frame that names where it came from."""
+
+    values: tuple[str, ...]
+    """Values of that key that training does not hold."""
+
+
+class Data(Section):
+    """The task's reference labels."""
+
+    train: Path
+    """Labelled frames to learn from (extended XYZ or any format ASE reads)."""
+
+    test: Path
+    """Labelled frames for the final comparison; never used for training or selection."""
+
+    valid: Path | None = None
+    """Labelled frames for choosing models. Without it `valid_fraction` of train is held out."""
+
+    valid_fraction: OpenShare = 0.1
+    """Share of train held out when `valid` is not given."""
+
+    valid_split: Literal["random", "stratified", "grouped"] = "random"
+    """`stratified` holds out the share of every group of `split_keys`; `grouped` holds out whole groups,
+    for frames of one trajectory that are too alike to stand on both sides."""
+
+    split_keys: tuple[str, ...] = ()
+    """`info` keys that make a group, such as [start, temperature_K]."""
+
+    n_train: Count | None = None
+    """Train on this many frames only, for a learning curve; null: on all. They are drawn by the seed after
+    validation is held out, so validation and test stay what they are, and fewer frames are a subset of more.
+    With `valid_split: stratified` every group of `split_keys` gives its share."""
+
+    max_force_eV_per_A: ForceLimit_eV_per_A | None = None
+    """Leave out of `train` the frames in which the force on an atom is larger, such as those that a reference method
+    was asked for where a student had walked into nonsense; null: keep all. Test and `valid` are never thinned."""
+
+    energy_key: str = "REF_energy"
+    """`info` key of the reference energy, eV per cell."""
+
+    forces_key: str = "REF_forces"
+    """Array of the reference forces, eV/Angstrom."""
+
+    stress_key: str | None = None
+    """`info` key of the reference stress, eV/Angstrom^3 (ASE's sign, 3x3 or Voigt); none: stress is not trained."""
+
+    e0s: Literal["fitted", "isolated_atoms"] | dict[str, Annotated[float, Field(ge=-1e9, le=1e9)]] = "fitted"
+    """Energy zeros of the elements: `fitted` by least squares on train, taken from `isolated_atoms`
+    (one-atom frames in train), or given in eV as {Mo: -10.2, S: -4.1}."""
+
+    ood: Ood | None = None
+    """Reported apart as the split test_ood; the rest is test_id."""
+
+    @model_validator(mode="after")
+    def _keys_for_groups(self) -> Data:
+        if self.valid_split != "random" and not self.split_keys:
+            raise ValueError(f"valid_split {self.valid_split} needs split_keys, such as [start]")
+        return self

@@ -1,0 +1,110 @@
+"""What a user's walk is: its structures, its settings, and what decides its results."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ase import Atoms
+from ase.io.formats import string2index
+from pydantic import ValidationError
+
+from ipip_ext import md
+from ipip_ext.data import frames as fr
+from ipip_ext.errors import DataError, RecipeError
+from ipip_ext.md.replicas import content_of, fixed_atoms, start_name
+from ipip_ext.recipe.schema import explain
+from ipip_ext.recipe.walk import Explore
+from ipip_ext.run import provenance
+from ipip_ext.teachers.load import model_folder
+
+
+@dataclass(frozen=True)
+class Plan:
+    """MD to be done. parameters: what decides its results, as JSON data; contents count, not paths."""
+
+    starts: list[Atoms]
+    settings: Explore
+    seed: int
+    parameters: dict[str, Any]
+
+
+def settings_of(structure: str, *, time_ps: float, timestep_fs: float, frame_every: int | None, **keys: Any) -> Explore:
+    """Return MD settings for a walk of `time_ps`. keys: of `Explore`. Raises RecipeError."""
+    if not (math.isfinite(time_ps) and math.isfinite(timestep_fs)):
+        raise RecipeError("md: time_ps and timestep_fs must be finite numbers.")
+    n_steps = round(1000 * time_ps / timestep_fs)
+    if n_steps < 1:
+        raise RecipeError(f"md: time_ps {time_ps:g} is less than one step of {timestep_fs:g} fs; walk for longer.")
+    every = min(20, n_steps) if frame_every is None else frame_every
+    values = {**keys, "timestep_fs": timestep_fs, "n_steps": n_steps, "frame_every": every}
+    try:
+        return Explore(starts=Path(structure), **values)
+    except ValidationError as error:
+        raise explain(error, Explore, "md") from None
+
+
+def read_starts(structure: str, supercell: tuple[int, int, int] = (1, 1, 1)) -> list[Atoms]:
+    """Return the structures of `file` or `file@index`, repeated. index: a number or a slice, as ASE has it.
+
+    Raises DataError for a file that can't be read, an index without structures, and a cell that can't be repeated.
+    """
+    path, index = Path(structure), ":"
+    if not path.exists() and "@" in structure:
+        file, _, index = structure.rpartition("@")
+        path = Path(file)
+    if not path.exists():
+        raise DataError(f"{path}: no such file; check the path of the structure.")
+    starts = _chosen(fr.read_structures(path), index, path)
+    for number, start in enumerate(starts):
+        for axis, times in enumerate(supercell):
+            if times > 1 and not start.pbc[axis]:
+                raise DataError(
+                    f"{path}: structure {number} is not periodic along cell vector {axis + 1}, so it can't be repeated"
+                    " there; take 1 in supercell."
+                )
+    return [start.repeat(supercell) for start in starts]
+
+
+def plan(model: str, starts: list[Atoms], settings: Explore, seed: int) -> Plan:
+    """Return what is to be done. Raises DataError for starts that can't move so, ModelFileError without a model."""
+    md.check_starts(starts, settings.ensemble)
+    parameters = {
+        "model": _identity(model),
+        "structure_sha256": _digest(starts),
+        "seed": seed,
+        **settings.model_dump(mode="json", exclude={"starts", "max_trajectory_GB"}),
+    }
+    return Plan(starts, settings, seed, parameters)
+
+
+def _chosen(frames: Sequence[Atoms], index: str, path: Path) -> list[Atoms]:
+    try:
+        wanted = string2index(index)
+        chosen = frames[wanted] if isinstance(wanted, int | slice) else None
+    except (ValueError, IndexError):
+        chosen = None
+    found = [chosen] if isinstance(chosen, Atoms) else list(chosen or [])
+    if not found:
+        raise DataError(f"{path}@{index}: names none of its {len(frames)} structures; give a number or a slice a:b:c.")
+    return found
+
+
+def _identity(model: str) -> Any:
+    """Return what tells one model from another: hashes of its files, or the calculator entry."""
+    path = Path(model)
+    if path.is_dir():
+        return {file.name: provenance.sha256(file) for file in sorted(model_folder(path).glob("student.*"))}
+    return {"file": provenance.sha256(path)} if path.is_file() else {"entry": model}
+
+
+def _digest(starts: Sequence[Atoms]) -> str:
+    digest = hashlib.sha256()
+    for number, start in enumerate(starts):
+        digest.update(f"{start_name(start, number)}/{start.pbc.tolist()}/{fixed_atoms(start)}".encode())
+        digest.update(content_of(start))
+    return digest.hexdigest()
