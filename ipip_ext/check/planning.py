@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from ipip_ext import md
 from ipip_ext.backends import registry
+from ipip_ext.check import precision
 from ipip_ext.data import frames as fr
 from ipip_ext.data.dataset import Dataset
 from ipip_ext.potentials.base import Potential
@@ -84,7 +85,7 @@ def plan(recipe: Recipe, data: Dataset, teacher: Potential) -> Plan:
     if recipe.evaluate.properties is not None:
         walks = _properties(recipe, recipe.evaluate.properties, t_teacher, t_student)
         lines, seconds = lines + walks.lines, seconds | walks.seconds
-    return Plan(lines, seconds)
+    return Plan([*lines, *precision.told(recipe, data)], seconds)
 
 
 def _stability(recipe: Recipe, wanted: Stability, t_teacher: float, t_student: float) -> Plan:

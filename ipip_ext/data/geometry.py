@@ -8,10 +8,11 @@ from typing import NamedTuple
 import numpy as np
 from ase import Atoms
 from ase.data import covalent_radii
-from matscipy.neighbours import neighbour_list
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+
+from ipip_ext.potentials.neighbours import neighbours
 
 BOND_FACTOR = 1.25
 """A bond is shorter than this times the sum of covalent radii (those of Cordero et al., Dalton Trans. 2832 (2008))."""
@@ -33,10 +34,7 @@ class Pairs(NamedTuple):
 
 def pairs(atoms: Atoms, cutoff_A: float) -> Pairs:
     """Return the pairs nearer than `cutoff_A`; the cell may be smaller than that."""
-    found = neighbour_list(
-        "ijd", positions=atoms.positions, cell=atoms.cell.complete().array, pbc=atoms.pbc, cutoff=cutoff_A
-    )
-    return Pairs(*found)
+    return Pairs(*neighbours("ijd", atoms.positions, atoms.cell.array, atoms.pbc, cutoff_A))
 
 
 def closest_approach(atoms: Atoms, below: float) -> float:

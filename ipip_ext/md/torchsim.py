@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch_sim as ts
+from ase import Atoms
 from torch_sim.autobatching import calculate_memory_scalers, estimate_max_memory_scaler
 from torch_sim.constraints import FixAtoms
 from torch_sim.integrators.md import MDState
@@ -24,6 +25,7 @@ from ipip_ext.md.integrators import Integrator
 from ipip_ext.md.replicas import Replica, fixed_atoms
 from ipip_ext.md.stacked import Stack
 from ipip_ext.potentials.base import Array, HasTorchSim
+from ipip_ext.potentials.cells import spacious
 from ipip_ext.potentials.compute import reason
 from ipip_ext.recipe.walk import Explore
 from ipip_ext.run.seeds import derive
@@ -97,7 +99,7 @@ class _Dynamics:
             "masses": stack.masses[:, 0],
             "atomic_numbers": stack.atoms.numbers,
             "system_idx": np.repeat(np.arange(len(stack.counts)), stack.counts),
-            "cell": [_columns(frame.cell) for frame in stack.frames],
+            "cell": [_columns(frame) for frame in stack.frames],
             "pbc": stack.frames[0].pbc,
         }
         return {name: self.tensor(values) for name, values in fields.items()}
@@ -120,7 +122,7 @@ class _Dynamics:
         mean_masses = np.add.reduceat(stack.masses[:, 0], stack.offsets) / stack.counts
         fields = {
             "stress": stack.stresses,
-            "reference_cell": [_columns(start.cell) for start in starts],
+            "reference_cell": [_columns(start) for start in starts],
             "cell_positions": [strain for strain, _ in known],
             "cell_velocities": [rate for _, rate in known],
             "alpha": self.settings.friction_per_fs / FS * mean_masses,
@@ -222,8 +224,8 @@ class _Model:
         """Return energy, forces and, if the model has it, stress of all systems (called by torch-sim)."""
         self.failures = {}
         plain = ts.SimState(
-            positions=state.positions.to(self.inner.dtype), masses=state.masses, cell=state.cell.to(self.inner.dtype),
-            pbc=state.pbc, atomic_numbers=state.atomic_numbers, system_idx=state.system_idx,
+            positions=_near_origin(state).to(self.inner.dtype), cell=state.cell.to(self.inner.dtype), pbc=state.pbc,
+            masses=state.masses, atomic_numbers=state.atomic_numbers, system_idx=state.system_idx,
         )  # fmt: skip
         return {key: value.to(self.dtype) for key, value in self._evaluate(plain, 0).items()}
 
@@ -249,9 +251,19 @@ class _Model:
         return {key: torch.full_like(values, torch.nan) for key, values in numbers.items()}
 
 
-def _columns(cell: Any) -> Array:
-    """Return cell vectors as columns; where there are none, some, since torch-sim inverts the matrix."""
-    return np.asarray(cell.complete().array.T)
+def _columns(atoms: Atoms) -> Array:
+    """Return cell vectors as columns; where they span no volume, some that do, since torch-sim inverts the matrix."""
+    return spacious(atoms.cell.array, atoms.pbc).T
+
+
+def _near_origin(state: Any) -> torch.Tensor:
+    """Return positions whose steps in single precision are small: torch-sim wraps along periodic directions alone."""
+    if bool(state.pbc.all()):
+        wrapped: torch.Tensor = state.positions
+        return wrapped
+    sums = state.positions.new_zeros(state.n_systems, 3).index_add(0, state.system_idx, state.positions)
+    moved: torch.Tensor = state.positions - (sums / state.n_atoms_per_system[:, None])[state.system_idx]
+    return moved
 
 
 def _bare(replica: Replica, model: Any) -> Any:
@@ -260,7 +272,7 @@ def _bare(replica: Replica, model: Any) -> Any:
     return ts.SimState(
         positions=torch.tensor(start.positions, dtype=model.dtype, device=model.device),
         masses=torch.tensor(start.get_masses(), dtype=model.dtype, device=model.device),
-        cell=torch.tensor(_columns(start.cell), dtype=model.dtype, device=model.device)[None],
+        cell=torch.tensor(_columns(start), dtype=model.dtype, device=model.device)[None],
         pbc=torch.tensor(start.pbc, device=model.device),
         atomic_numbers=torch.tensor(start.numbers, device=model.device),
     )

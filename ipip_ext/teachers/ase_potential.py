@@ -7,7 +7,9 @@ from typing import Any
 
 from ase import Atoms
 
-from ipip_ext.potentials.base import FrameFailed, Prediction
+from ipip_ext.potentials.base import FrameFailed, Prediction, shares
+from ipip_ext.potentials.cells import of_plane
+from ipip_ext.potentials.faults import fault_of, stress_fault
 
 
 class AsePotential:
@@ -39,8 +41,8 @@ class AsePotential:
         return self._calculator
 
     def _one(self, index: int, atoms: Atoms, stress: bool) -> Prediction:
-        if stress and not atoms.pbc.all():
-            raise FrameFailed(index, "stress needs pbc in all three directions")
+        if (why := fault_of(atoms) or (stress_fault(atoms) if stress else None)) is not None:
+            raise FrameFailed(index, f"{self.name}: {why}")
         copy = atoms.copy()
         if hasattr(self._calculator, "reset"):
             # neighbour lists and wave functions of the frame before would move the last digits,
@@ -53,4 +55,5 @@ class AsePotential:
             tensor = copy.get_stress(voigt=False, apply_constraint=False) if stress else None
         except Exception as error:
             raise FrameFailed(index, f"{self.name}: {type(error).__name__}: {error}") from error
-        return Prediction(energy, forces.astype(float), tensor)
+        energies = shares(getattr(self._calculator, "results", {}).get("energies"), energy, len(atoms))
+        return Prediction(energy, forces.astype(float), None if tensor is None else of_plane(tensor, atoms), energies)

@@ -20,14 +20,18 @@ from typing import Any
 from ase import Atoms
 from ase.calculators.lammpslib import LAMMPSlib
 from ase.data import atomic_numbers
+from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
 
 from ipip_ext.errors import CalculatorError
 from ipip_ext.potentials.base import FrameFailed
+from ipip_ext.potentials.cells import boxed, per_cell
+from ipip_ext.potentials.faults import fault_of, stress_fault
 from ipip_ext.teachers.interpreter.potential import RemotePotential
 
 _APART_A = 5.0
 """Distance of the atoms that a force field is tried on."""
-_VACUUM_A = 10.0
+_VACUUM_A = 20.0
+"""Along open directions."""
 
 
 class LammpsPotential(RemotePotential):
@@ -64,13 +68,20 @@ class Lammps(LAMMPSlib):  # type: ignore[misc]
         super().__init__(lmpcmds=list(commands), atom_types=types, keep_alive=True)
 
     def calculate(self, atoms: Atoms, properties: Sequence[str], system_changes: Sequence[str]) -> None:
-        """Fill `results`; raises ValueError for an element that the force field does not know."""
+        """Fill `results`; raises ValueError for an element that the force field does not know, and for NaN."""
         known = self.parameters.atom_types
         unknown = sorted(set(atoms.get_chemical_symbols()) - set(known))
         if unknown:
             raise ValueError(f"knows {', '.join(known)}, not {', '.join(unknown)}")
-        super().calculate(_inside(atoms), properties, system_changes)
+        if (why := fault_of(atoms)) is not None:
+            raise ValueError(why)
+        room = boxed(atoms, _VACUUM_A)  # LAMMPS loses atoms outside of a cell
+        super().calculate(room, properties, system_changes)
         self.atoms = atoms.copy()  # those that ASE will compare with, not the moved ones
+        tensor = self.results.pop("stress", None)
+        if tensor is not None and stress_fault(atoms) is None:
+            tensor = per_cell(voigt_6_to_full_3x3_stress(tensor), atoms, room)
+            self.results["stress"] = full_3x3_to_voigt_6_stress(tensor)
 
 
 class ForgetfulLammps(Lammps):
@@ -119,16 +130,6 @@ def _places(word: str, root: Path | None) -> list[Path]:
 
 def _as_text(words: Sequence[str | Path]) -> str:
     return " ".join(f'"{word}"' if isinstance(word, Path) else word for word in words)
-
-
-def _inside(atoms: Atoms) -> Atoms:
-    """Return the atoms with room around them where the cell is not periodic: LAMMPS loses those outside."""
-    if atoms.pbc.all():
-        return atoms
-    moved = atoms.copy()
-    for axis in (i for i in range(3) if not atoms.pbc[i]):
-        moved.center(vacuum=_VACUUM_A, axis=axis)
-    return moved
 
 
 @cache

@@ -26,7 +26,10 @@ from ase.calculators.calculator import Calculator
 
 from ipip_ext.errors import CalculatorError
 from ipip_ext.potentials.ase_calculator import PotentialCalculator
-from ipip_ext.potentials.base import FrameFailed, Prediction
+from ipip_ext.potentials.base import FrameFailed, Prediction, shares
+from ipip_ext.potentials.cells import of_plane
+from ipip_ext.potentials.charge import state_of
+from ipip_ext.potentials.faults import fault_of, require_sound
 
 _WORKER = Path(__file__).with_name("worker.py")
 _RUN = "import runpy, sys; sys.path.pop(0); runpy.run_path(sys.argv[1], run_name='__main__')"
@@ -66,9 +69,7 @@ class RemotePotential:
 
         A process that dies is started anew and asked once more; if it dies again, that frame has failed.
         """
-        for index, atoms in enumerate(frames):
-            if stress and not atoms.pbc.all():
-                raise FrameFailed(index, "stress needs pbc in all three directions")
+        require_sound(frames, stress=stress)
         answers = self._compute(frames, stress)
         for answer in answers:
             if isinstance(answer, FrameFailed):
@@ -99,12 +100,14 @@ class RemotePotential:
 
     def _ask(self, first: int, frames: Sequence[Atoms], stress: bool) -> list[Prediction | FrameFailed]:
         try:
+            for why in filter(None, map(fault_of, frames)):
+                raise CalculatorError(why)
             labels = self._labels(frames, stress)
         except (_Died, CalculatorError) as error:
             if len(frames) == 1 or self._stopped:
                 return [FrameFailed(first + i, f"{self.name}: {error}") for i in range(len(frames))]
             return [answer for i, atoms in enumerate(frames) for answer in self._ask(first + i, [atoms], stress)]
-        return [self._answer(first + i, label) for i, label in enumerate(labels)]
+        return [self._answer(first + i, *each) for i, each in enumerate(zip(frames, labels, strict=True))]
 
     def _labels(self, frames: Sequence[Atoms], stress: bool) -> list[dict[str, Any]]:
         number = self._idle.get()
@@ -119,11 +122,12 @@ class RemotePotential:
         finally:
             self._idle.put(number)
 
-    def _answer(self, index: int, label: Mapping[str, Any]) -> Prediction | FrameFailed:
+    def _answer(self, index: int, atoms: Atoms, label: Mapping[str, Any]) -> Prediction | FrameFailed:
         if "error" in label:
             return FrameFailed(index, f"{self.name}: {label['error']}")
-        tensor = None if label["stress"] is None else np.array(label["stress"], dtype=float)
-        return Prediction(label["energy"], np.array(label["forces"], dtype=float).reshape(-1, 3), tensor)
+        tensor = None if label["stress"] is None else of_plane(np.array(label["stress"], dtype=float), atoms)
+        forces = np.array(label["forces"], dtype=float).reshape(-1, 3)
+        return Prediction(label["energy"], forces, tensor, shares(label["energies"], label["energy"], len(atoms)))
 
 
 def check(interpreter: Path, factory: str, root: Path | None = None) -> None:
@@ -208,6 +212,7 @@ def _plain(atoms: Atoms) -> dict[str, Any]:
         "positions": atoms.positions.tolist(),
         "cell": atoms.cell.array.tolist(),
         "pbc": atoms.pbc.tolist(),
+        "info": {key: getattr(value, "tolist", lambda v=value: v)() for key, value in state_of(atoms).items()},
     }
 
 
