@@ -8,7 +8,7 @@ from typing import Any
 from ase import Atoms
 
 from ipip_ext.potentials.base import FrameFailed, Prediction, shares
-from ipip_ext.potentials.cells import of_plane
+from ipip_ext.potentials.cells import of_plane, volume
 from ipip_ext.potentials.faults import fault_of, stress_fault
 
 
@@ -44,6 +44,8 @@ class AsePotential:
         if (why := fault_of(atoms) or (stress_fault(atoms) if stress else None)) is not None:
             raise FrameFailed(index, f"{self.name}: {why}")
         copy = atoms.copy()
+        if not atoms.pbc.all() and volume(atoms) == 0:
+            copy.cell[~atoms.pbc] = 0  # an open vector may lie in the plane of the others, which few codes forgive
         if hasattr(self._calculator, "reset"):
             # neighbour lists and wave functions of the frame before would move the last digits,
             # and a resumed run would no longer be the run that was killed

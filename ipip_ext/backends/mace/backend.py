@@ -118,6 +118,7 @@ class MaceBackend(Backend):
         _require_equal(
             MacePotential(trained.module, "it", "cpu"), self.potential(tuned, "cpu"), sorted(fr.elements(data.train))
         )
+        tuned = shift_e0s(tuned, dict(zip(aligned.spec.atomic_numbers, aligned.spec.e0s_eV, strict=True)))
         valid = metrics.errors(data.valid, self.potential(tuned, job.device).compute(data.valid))
         kept = {key: valid[key] for key in ("force_mae_meV_per_A", "energy_mae_meV_per_atom")}
         return FitResult(tuned, trained.state.best_epoch, trained.state.epoch, trained.steps, kept)
