@@ -131,7 +131,9 @@ def _opinion(labels: Sequence[Prediction]) -> Opinion:
     forces = np.array([label.forces_eV_per_A for label in labels])
     tensors = [label.stress_eV_per_A3 for label in labels if label.stress_eV_per_A3 is not None]
     stress = np.mean(tensors, axis=0) if len(tensors) == len(labels) else None
-    mean = Prediction(float(energies.mean()), forces.mean(axis=0), stress)
+    atoms = [label.energies_eV for label in labels if label.energies_eV is not None]
+    shares = np.mean(atoms, axis=0) if len(atoms) == len(labels) else None
+    mean = Prediction(float(energies.mean()), forces.mean(axis=0), stress, shares)
     spread = np.sqrt(forces.var(axis=0, ddof=1).mean(axis=1))
     return Opinion(mean, float(energies.std(ddof=1)), spread)
 

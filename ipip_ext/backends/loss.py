@@ -21,8 +21,8 @@ from ipip_ext.units import MEV_PER_EV
 class Labels:
     """Labels of a batch of B frames with N atoms, and what each counts for.
 
-    energy_eV, n_atoms, energy_weight, stress_weight: (B,). forces_eV_per_A: (N, 3). atom_weight: (N, 1).
-    stress: (B, 3, 3) eV/Angstrom^3 or None.
+    energy_eV (less the network's zeros), n_atoms, energy_weight, stress_weight: (B,). forces_eV_per_A: (N, 3).
+    atom_weight: (N, 1). stress: (B, 3, 3) eV/Angstrom^3 or None.
     """
 
     energy_eV: torch.Tensor

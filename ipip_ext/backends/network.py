@@ -22,8 +22,12 @@ class Network(Protocol):
         """Return `frame` as the network takes it; made once, before the first epoch."""
         ...
 
+    def energy_zero(self, frame: Atoms) -> float:
+        """Return the energy of `frame`'s atoms, eV, that `evaluate` leaves out so that the rest suits the dtype."""
+        ...
+
     def evaluate(self, graphs: Sequence[Any], *, training: bool, stress: bool) -> Mapping[str, torch.Tensor]:
-        """Return energy (B,) eV, forces (N, 3) eV/Angstrom and, if asked, stress (B, 3, 3) eV/Angstrom^3.
+        """Return energy less zeros (B,) eV, forces (N, 3) eV/Angstrom and, if asked, stress (B, 3, 3) eV/Angstrom^3.
 
         training: so that they can be differentiated by the module's parameters.
         """

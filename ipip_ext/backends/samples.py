@@ -19,8 +19,9 @@ from ipip_ext.recipe.training import Fit
 class Sample:
     """One frame ready to be trained on.
 
-    graph: as its network takes it. forces_eV_per_A: (n_atoms, 3). stress_eV_per_A3: (3, 3) or None. weight: of the
-    frame in the loss. energy: whether its energy counts; its stress counts no more than that.
+    graph: as its network takes it. energy_eV: less the network's zeros. forces_eV_per_A: (n_atoms, 3).
+    stress_eV_per_A3: (3, 3) or None. weight: of the frame in the loss. energy: whether its energy counts; its stress
+    counts no more than that.
     """
 
     graph: Any
@@ -38,7 +39,7 @@ class Sample:
         stress = labels.stress_eV_per_A3
         return cls(
             graph=network.graph(frame),
-            energy_eV=labels.energy_eV,
+            energy_eV=labels.energy_eV - network.energy_zero(frame),  # in double: the total may be beyond the dtype
             forces_eV_per_A=torch.as_tensor(labels.forces_eV_per_A).to(network.dtype),
             stress_eV_per_A3=None if stress is None else torch.as_tensor(stress).to(network.dtype),
             weight=weight * float(frame.info.get(fr.WEIGHT, 1.0)),

@@ -11,6 +11,7 @@ import numpy as np
 
 from ipip_ext import md
 from ipip_ext.backends import registry
+from ipip_ext.check import precision
 from ipip_ext.data import frames as fr
 from ipip_ext.data.dataset import Dataset
 from ipip_ext.potentials.base import Potential
@@ -90,7 +91,7 @@ def plan(recipe: Recipe, data: Dataset, teacher: Potential) -> Plan:
     if recipe.evaluate.properties is not None:
         walks = _properties(recipe, recipe.evaluate.properties, t_teacher, t_student)
         lines, seconds = lines + walks.lines, seconds | walks.seconds
-    return Plan(lines, seconds)
+    return Plan([*lines, *precision.told(recipe, data)], seconds)
 
 
 def _speed(recipe: Recipe, data: Dataset, t_teacher: float, t_student: float) -> Plan:

@@ -25,6 +25,8 @@ from numpy.typing import NDArray
 from ipip_ext.data import extxyz
 from ipip_ext.errors import DataError
 from ipip_ext.potentials.base import Prediction
+from ipip_ext.potentials.cells import is_flat
+from ipip_ext.potentials.faults import fault_of
 
 ENERGY, FORCES, STRESS = "REF_energy", "REF_forces", "REF_stress"
 ID, SOURCE = "frame_id", "label_source"
@@ -222,11 +224,10 @@ def _check_geometry(atoms: Atoms, where: str) -> None:
         raise DataError(f"{where}: has no atoms; take it out.")
     if atoms.numbers.min() < 1:
         raise DataError(f"{where}: holds X, which is no element; name it, or take the frame out.")
-    if not (np.all(np.isfinite(atoms.positions)) and np.all(np.isfinite(atoms.cell.array))):
-        raise DataError(f"{where}: positions or cell are NaN or infinite; take it out.")
-    flat = not atoms.cell.array[atoms.pbc].any(axis=1).all()
-    if atoms.pbc.any() and (flat or abs(np.linalg.det(atoms.cell.complete().array)) < 1e-6):
+    if is_flat(atoms.cell.array, atoms.pbc):
         raise DataError(f"{where}: is periodic but its cell has no volume; give it a Lattice.")
+    if (why := fault_of(atoms)) is not None:
+        raise DataError(f"{where}: {why}; take it out.")
 
 
 def _one_line(error: Exception) -> str:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from ase import Atoms
 from ase.data import covalent_radii
-from matscipy.neighbours import neighbour_list
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
+
+from ipip_ext.potentials.cells import closed
+from ipip_ext.potentials.neighbours import neighbours as by_boxes
 
 BOND_FACTOR = 1.25
 """A bond is shorter than this times the sum of covalent radii (those of Cordero et al., Dalton Trans. 2832 (2008))."""
@@ -48,19 +50,14 @@ def pairs(atoms: Atoms, cutoff_A: float) -> Pairs:
     if _is_sparse(atoms, cutoff_A):
         i, j, vectors_A = _by_tree(atoms, cutoff_A)
         return Pairs(i, j, np.linalg.norm(vectors_A, axis=1))
-    return Pairs(*_by_boxes("ijd", atoms, cutoff_A))
+    return Pairs(*by_boxes("ijd", atoms.positions, atoms.cell.array, atoms.pbc, cutoff_A))
 
 
 def neighbours(atoms: Atoms, cutoff_A: float) -> Neighbours:
     """Return the pairs nearer than `cutoff_A` with their vectors, as `pairs` finds them."""
     if _is_sparse(atoms, cutoff_A):
         return _by_tree(atoms, cutoff_A)
-    return Neighbours(*_by_boxes("ijD", atoms, cutoff_A))
-
-
-def _by_boxes(quantities: str, atoms: Atoms, cutoff_A: float) -> Any:
-    cell = atoms.cell.complete().array
-    return neighbour_list(quantities, positions=atoms.positions, cell=cell, pbc=atoms.pbc, cutoff=cutoff_A)
+    return Neighbours(*by_boxes("ijD", atoms.positions, atoms.cell.array, atoms.pbc, cutoff_A))
 
 
 def heights(cell: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -73,7 +70,7 @@ def _is_sparse(atoms: Atoms, cutoff_A: float) -> bool:
 
     It divides the cell, however empty that is, and takes what stands outside of an open one as standing at its face.
     """
-    n_boxes = float(np.prod(np.maximum(heights(atoms.cell.complete().array) / cutoff_A, 1.0)))
+    n_boxes = float(np.prod(np.maximum(heights(closed(atoms.cell.array, atoms.pbc)) / cutoff_A, 1.0)))
     return n_boxes > _BOXES + _BOXES_PER_ATOM * len(atoms) or (len(atoms) > _FEW and not atoms.pbc.all())
 
 
@@ -95,7 +92,7 @@ def _with_images(atoms: Atoms, cutoff_A: float) -> tuple[NDArray[np.float64], ND
 
     Atoms come first, each within the cell as far as that is periodic.
     """
-    cell = atoms.cell.complete().array
+    cell = closed(atoms.cell.array, atoms.pbc)
     fractions = atoms.positions @ np.linalg.inv(cell)
     fractions -= np.floor(fractions) * atoms.pbc
     owners = np.arange(len(atoms))

@@ -12,6 +12,7 @@ from ase import Atoms
 from ipip_ext.data.frames import ID
 from ipip_ext.md.replicas import Replica
 from ipip_ext.potentials.base import Array
+from ipip_ext.potentials.charge import state_of
 from ipip_ext.recipe.walk import Explore
 
 _ROWS, _MATRICES = ("positions", "forces"), ("cell", "stress")
@@ -89,6 +90,7 @@ def as_atoms(kept: Kept, replica: Replica, settings: Explore) -> Atoms:
         "replica": replica.id,
         "MD_energy": kept.energy_eV,
         "MD_kinetic_temperature_K": kept.kinetic_temperature_K,
+        **state_of(replica.start),
     }
     frame.set_array("MD_forces", kept.forces)
     if kept.stress is not None:

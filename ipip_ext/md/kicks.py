@@ -10,6 +10,7 @@ from ase.data import covalent_radii
 from ase.geometry import get_distances
 
 from ipip_ext.potentials.base import Array
+from ipip_ext.potentials.cells import closed
 from ipip_ext.recipe.walk import Explore
 
 CLOSEST = 0.75
@@ -27,8 +28,9 @@ def filled_directions(atoms: Atoms) -> list[int]:
 
     Vacuum is an empty layer of `VACUUM_A` between the planes that the other two vectors span.
     """
-    heights_A = 1 / np.linalg.norm(atoms.cell.complete().reciprocal(), axis=1)
-    places = atoms.cell.complete().scaled_positions(atoms.positions) % 1.0
+    inverse = np.linalg.inv(closed(atoms.cell.array, atoms.pbc))
+    heights_A = 1 / np.linalg.norm(inverse, axis=0)
+    places = (atoms.positions @ inverse) % 1.0
     found = []
     for axis in np.flatnonzero(atoms.pbc):
         along = np.sort(places[:, axis])

@@ -13,6 +13,8 @@ from ase.constraints import FixAtoms
 from ipip_ext.errors import DataError
 from ipip_ext.md.kicks import VACUUM_A, filled_directions, pushed
 from ipip_ext.potentials.base import Array
+from ipip_ext.potentials.charge import state_of
+from ipip_ext.potentials.faults import fault_of
 from ipip_ext.recipe.walk import Explore
 from ipip_ext.run.seeds import derive
 from ipip_ext.units import KB_EV_PER_K
@@ -57,9 +59,11 @@ def plan_replicas(starts: Sequence[Atoms], settings: Explore, seed: int, prefix:
 
 
 def check_starts(starts: Sequence[Atoms], ensemble: str) -> None:
-    """Raise DataError for constraints other than FixAtoms, and for a start that can't move in `ensemble`."""
+    """Raise DataError for constraints other than FixAtoms, and for a start that can't move in `ensemble`, or at all."""
     for index, start in enumerate(starts):
         name = start_name(start, index)
+        if (why := fault_of(start)) is not None:
+            raise DataError(f"start {name}: {why}; mend it or take it out.")
         _check_constraints(start, name)
         if ensemble == "npt":
             _check_cell(start, name)
@@ -89,9 +93,10 @@ def fixed_atoms(atoms: Atoms) -> list[int]:
 
 
 def content_of(start: Atoms) -> bytes:
-    """Return what tells one start from another by content: its elements, positions, cell and masses."""
+    """Return what tells one start from another by content: elements, positions, cell, masses, charge and spin."""
     arrays = (start.numbers, start.positions, start.cell.array, start.get_masses())
-    return b"".join(np.ascontiguousarray(values).tobytes() for values in arrays)
+    state = repr(state_of(start)).encode() if state_of(start) else b""  # nothing for most: their walks go on
+    return b"".join(np.ascontiguousarray(values).tobytes() for values in arrays) + state
 
 
 def initial_momenta(atoms: Atoms, temperature_K: float, generator: np.random.Generator) -> Array:

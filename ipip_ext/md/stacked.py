@@ -14,6 +14,7 @@ from ipip_ext.md.kept import Kept
 from ipip_ext.md.replicas import fixed_atoms
 from ipip_ext.md.walkers import Walker
 from ipip_ext.potentials.base import Array, Potential
+from ipip_ext.potentials.charge import state_of
 from ipip_ext.potentials.compute import Repeated, compute_each
 from ipip_ext.units import KB_EV_PER_K
 
@@ -160,4 +161,5 @@ def _bare(walker: Walker) -> Atoms:
     for name in ("initial_charges", "initial_magmoms", "tags"):
         if start.has(name):
             frame.set_array(name, start.get_array(name))
+    frame.info = state_of(start)
     return frame

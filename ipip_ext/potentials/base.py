@@ -25,12 +25,23 @@ class Prediction:
 
     energy_eV: energy of the whole cell, eV.
     forces_eV_per_A: (n_atoms, 3), eV/Angstrom.
-    stress_eV_per_A3: (3, 3), eV/Angstrom^3, ASE's sign (tension positive); None if not asked for.
+    stress_eV_per_A3: (3, 3), eV/Angstrom^3, ASE's sign (tension positive); None if not asked for. Of a slab it is that
+    in its plane, by the volume of the cell as it is given, and 0 across.
+    energies_eV: (n_atoms,), each atom's share, which add up to the energy; None if the potential tells none.
     """
 
     energy_eV: float
     forces_eV_per_A: Array
     stress_eV_per_A3: Array | None = None
+    energies_eV: Array | None = None
+
+
+def shares(energies_eV: Any, energy_eV: float, n_atoms: int) -> Array | None:
+    """Return what a calculator calls the energies of atoms, (n_atoms,), eV; None unless they add up to its energy."""
+    if np.shape(energies_eV) != (n_atoms,):
+        return None
+    found = np.array(energies_eV, dtype=float)
+    return found if abs(found.sum() - energy_eV) <= 1e-6 * max(n_atoms, abs(energy_eV)) else None
 
 
 class FrameFailed(StageFailed):

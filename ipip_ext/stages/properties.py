@@ -24,6 +24,7 @@ from ipip_ext.errors import DataError
 from ipip_ext.measure import structure_functions as sf
 from ipip_ext.measure.property_curves import check_trajectory
 from ipip_ext.potentials.base import Array, Potential
+from ipip_ext.potentials.cells import closed
 from ipip_ext.potentials.compute import compute_each
 from ipip_ext.recipe.evaluate import Properties
 from ipip_ext.recipe.walk import Explore
@@ -163,7 +164,7 @@ def _walk_row(replica: md.Replica, energies: _Energies | None, stop: md.Stop | N
 def _velocities(frames: Sequence[Atoms], step_fs: float) -> Array:
     first = frames[0]
     positions = np.array([frame.positions for frame in frames])
-    return sf.velocities(positions, first.cell.complete().array, first.pbc, step_fs)
+    return sf.velocities(positions, closed(first.cell.array, first.pbc), first.pbc, step_fs)
 
 
 def _rdf_rows(name: str, frames: Sequence[Atoms], longest_A: float) -> list[dict[str, Any]]:

@@ -7,7 +7,9 @@ from typing import Any
 
 from ase import Atoms
 
-from ipip_ext.potentials.base import FrameFailed, Prediction
+from ipip_ext.potentials.base import FrameFailed, Prediction, shares
+from ipip_ext.potentials.cells import of_plane, volume
+from ipip_ext.potentials.faults import fault_of, stress_fault
 
 
 class AsePotential:
@@ -39,9 +41,11 @@ class AsePotential:
         return self._calculator
 
     def _one(self, index: int, atoms: Atoms, stress: bool) -> Prediction:
-        if stress and not atoms.pbc.all():
-            raise FrameFailed(index, "stress needs pbc in all three directions")
+        if (why := fault_of(atoms) or (stress_fault(atoms) if stress else None)) is not None:
+            raise FrameFailed(index, f"{self.name}: {why}")
         copy = atoms.copy()
+        if not atoms.pbc.all() and volume(atoms) == 0:
+            copy.cell[~atoms.pbc] = 0  # an open vector may lie in the plane of the others, which few codes forgive
         if hasattr(self._calculator, "reset"):
             # neighbour lists and wave functions of the frame before would move the last digits,
             # and a resumed run would no longer be the run that was killed
@@ -53,4 +57,5 @@ class AsePotential:
             tensor = copy.get_stress(voigt=False, apply_constraint=False) if stress else None
         except Exception as error:
             raise FrameFailed(index, f"{self.name}: {type(error).__name__}: {error}") from error
-        return Prediction(energy, forces.astype(float), tensor)
+        energies = shares(getattr(self._calculator, "results", {}).get("energies"), energy, len(atoms))
+        return Prediction(energy, forces.astype(float), None if tensor is None else of_plane(tensor, atoms), energies)

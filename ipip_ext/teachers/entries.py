@@ -185,10 +185,10 @@ def make(entry: str | Mapping[str, Any], *, device: str, root: Path | None = Non
 
         return ChgnetPotential.load(_chgnet_source(parsed.target, root), device, name)
     if parsed.kind == "xtb":
-        from tblite.ase import TBLite
+        from ipip_ext.teachers.xtb import XtbCalculator
 
         # without the cache each frame starts from scratch, so its labels depend on nothing else
-        return AsePotential(TBLite(method=parsed.target, verbosity=0, cache_api=False), name)
+        return AsePotential(XtbCalculator(method=parsed.target, verbosity=0, cache_api=False), name)
     if parsed.kind == "mace":
         return registry.backend("mace").foundation(str(_mace_source(parsed.target, root)), device)
     if parsed.kind == "lammps":

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from ase import Atoms, units
 from ase.md.verlet import VelocityVerlet
+from mace.data.neighborhood import get_neighborhood
 from test_mace import TINY
 
 from ipip_ext import md
 from ipip_ext.backends.base import FitData, FitJob
 from ipip_ext.backends.mace import verlet
-from ipip_ext.backends.mace._mace import get_neighborhood
 from ipip_ext.backends.mace.backend import MaceBackend
 from ipip_ext.backends.mace.predict import MacePotential
 from ipip_ext.backends.mace.session import MaceSession

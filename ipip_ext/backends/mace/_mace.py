@@ -37,13 +37,11 @@ with _contained():
     import mace  # noqa: F401
     from e3nn import o3
     from mace import modules
-    from mace.data.neighborhood import get_neighborhood
 
 __all__ = [
     "default_dtype",
     "extract_config",
     "foundations",
-    "get_neighborhood",
     "modules",
     "o3",
     "select_head",

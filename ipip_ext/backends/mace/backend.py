@@ -17,7 +17,7 @@ from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 from ipip_ext.backends.base import Backend, FitData, FitJob, FitResult, Tuning
-from ipip_ext.backends.mace import files, foundation
+from ipip_ext.backends.mace import files, foundation, states
 from ipip_ext.backends.mace.model import Student, adopt, build, measure, shift_e0s
 from ipip_ext.backends.mace.network import MaceNetwork
 from ipip_ext.backends.mace.predict import MacePotential
@@ -54,7 +54,7 @@ class MaceBackend(Backend):
         return shift_e0s(model, dict(zip(model.spec.atomic_numbers, delta, strict=True)))
 
     def potential(self, model: Student, device: str) -> MacePotential:
-        return MacePotential(copy.deepcopy(model.module), "student", device)
+        return MacePotential(copy.deepcopy(model.module), "student", device, model.spec.e0s_eV)
 
     def calculator(self, model: Student, device: str) -> Calculator:
         return self.potential(model, device).calculator()
@@ -102,7 +102,9 @@ class MaceBackend(Backend):
         return files.export(model, folder)
 
     def foundation(self, name_or_file: str, device: str) -> Potential:
-        return MacePotential(foundation.load(name_or_file, device), f"mace:{Path(name_or_file).name}", device)
+        potential = MacePotential(foundation.load(name_or_file, device), f"mace:{Path(name_or_file).name}", device)
+        _try(potential, name_or_file)
+        return potential
 
     def tune_natively(
         self, model: Student, data: FitData, settings: Fit, tuning: Tuning, job: FitJob, log: Path
@@ -116,6 +118,7 @@ class MaceBackend(Backend):
         _require_equal(
             MacePotential(trained.module, "it", "cpu"), self.potential(tuned, "cpu"), sorted(fr.elements(data.train))
         )
+        tuned = shift_e0s(tuned, dict(zip(aligned.spec.atomic_numbers, aligned.spec.e0s_eV, strict=True)))
         valid = metrics.errors(data.valid, self.potential(tuned, job.device).compute(data.valid))
         kept = {key: valid[key] for key in ("force_mae_meV_per_A", "energy_mae_meV_per_atom")}
         return FitResult(tuned, trained.state.best_epoch, trained.state.epoch, trained.steps, kept)
@@ -131,6 +134,14 @@ class MaceBackend(Backend):
             )
         _require_equal(MacePotential(module, name_or_file, "cpu"), self.potential(model, "cpu"), elements)
         return model
+
+
+def _try(potential: MacePotential, name: str) -> None:
+    """Raise CalculatorError for a model that asks for more than we give, which shows when it is called."""
+    try:
+        potential.compute([Atoms(numbers=[min(potential.index)])])
+    except KeyError as error:
+        raise CalculatorError(states.needs(name, str(error.args[0]))) from None
 
 
 def _require_equal(given: MacePotential, rebuilt: MacePotential, elements: Sequence[str]) -> None:

@@ -60,9 +60,16 @@ def _unfit(folder: Path) -> ModelFileError:
 
 
 def export(student: Student, folder: Path) -> Path:
-    """Write `save`'s files and `student.model`, which MACE's own tools open like any of their models; return it."""
+    """Write `save`'s files and `student.model`, which MACE's own tools open like any of their models; return it.
+
+    Where others compute with it in float32, total energies have the steps of float32, because MACE adds the zeros
+    within the network. They stand there in double, so that whoever turns the model into float64 has them whole.
+    """
     save(student, folder)
-    torch.save(student.clone().module.cpu(), folder / NATIVE)
+    module = student.clone().module.cpu()
+    zeros = torch.tensor([student.spec.e0s_eV], dtype=torch.float64)
+    module.get_submodule("atomic_energies_fn").register_buffer("atomic_energies", zeros)
+    torch.save(module, folder / NATIVE)
     return folder / NATIVE
 
 

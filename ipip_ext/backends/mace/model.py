@@ -15,9 +15,10 @@ from ase.data import atomic_numbers as number_of
 from ase.data import chemical_symbols
 
 from ipip_ext.backends.mace import native
-from ipip_ext.backends.mace._mace import default_dtype, get_neighborhood, modules, o3
+from ipip_ext.backends.mace._mace import default_dtype, modules, o3
 from ipip_ext.data import frames as fr
 from ipip_ext.errors import CalculatorError
+from ipip_ext.potentials.neighbours import neighbours
 from ipip_ext.recipe.students import MaceConfig
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -185,6 +186,4 @@ def _module(spec: Spec) -> torch.nn.Module:
 
 
 def _n_edges(frame: Atoms, r_max_A: float) -> int:
-    pbc = tuple(bool(p) for p in frame.pbc)
-    edges = get_neighborhood(frame.positions, r_max_A, pbc, np.array(frame.cell.array))[0]
-    return int(edges.shape[1])
+    return len(neighbours("i", frame.positions, frame.cell.array, frame.pbc, r_max_A)[0])

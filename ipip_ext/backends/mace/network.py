@@ -8,7 +8,7 @@ import torch
 from ase import Atoms
 
 from ipip_ext.backends.mace import convolution
-from ipip_ext.backends.mace.graphs import Graph, collate, graph_of, species_index
+from ipip_ext.backends.mace.graphs import Graph, collate, graph_of, in_planes, species_index
 from ipip_ext.backends.mace.model import DTYPES, Student
 from ipip_ext.backends.recorded import Room
 
@@ -27,11 +27,17 @@ class MaceNetwork:
         """Return the graph of `frame`, within the student's cut-off."""
         return graph_of(frame, species_index(self.spec.atomic_numbers), self.spec.config.r_max_A, self.dtype)
 
+    def energy_zero(self, frame: Atoms) -> float:
+        """Return the student's energy zeros, eV, summed over the atoms of `frame` in double precision."""
+        zeros = dict(zip(self.spec.atomic_numbers, self.spec.e0s_eV, strict=True))
+        return sum(zeros[int(z)] for z in frame.numbers)
+
     def evaluate(self, graphs: Sequence[Graph], *, training: bool, stress: bool) -> Mapping[str, torch.Tensor]:
-        """Return MACE's own output, which has the names and units that are asked for."""
+        """Return MACE's own output, which has the names and units that are asked for; the zeros stay outside."""
         batch = collate(graphs, len(self.spec.atomic_numbers), self.device)
-        output: Mapping[str, torch.Tensor] = self.module(batch, training=training, compute_stress=stress)
-        return output
+        output: dict[str, torch.Tensor] = self.module(batch, training=training, compute_stress=stress)
+        found = output | {"energy": output["interaction_energy"]}
+        return found | {"stress": in_planes(output["stress"], graphs)} if stress else found
 
     def size(self, graph: Graph) -> tuple[int, int]:
         """Return how many atoms and edges a graph has."""

@@ -12,13 +12,14 @@ from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 from ipip_ext.backends.capture import can_record
-from ipip_ext.backends.mace import convolution
+from ipip_ext.backends.mace import convolution, exact, states
 from ipip_ext.backends.mace._mace import torchsim_model
-from ipip_ext.backends.mace.graphs import Batch, Graph, collate, graph_of, species_index
+from ipip_ext.backends.mace.graphs import Batch, Graph, collate, graph_of, in_planes, species_index
 from ipip_ext.backends.mace.session import MaceSession
-from ipip_ext.errors import DataError
+from ipip_ext.errors import CalculatorError, DataError
 from ipip_ext.potentials.ase_calculator import PotentialCalculator
-from ipip_ext.potentials.base import Prediction
+from ipip_ext.potentials.base import FrameFailed, Prediction
+from ipip_ext.potentials.faults import require_sound
 
 _MAX_ATOMS = {"cpu": 1_000, "cuda": 20_000}
 _CACHED_BYTES = 10e6  # of one number an edge and channel; a batch of more of them costs up to half as much again
@@ -27,18 +28,25 @@ _CACHED_BYTES = 10e6  # of one number an edge and channel; a batch of more of th
 class MacePotential:
     """Any MACE module with an energy and forces, evaluated in batches.
 
-    Batches are cut by atoms, so that memory is bounded whatever the frames' sizes. The module is taken over: it is no
-    more for saving. may_record: whether sessions record their steps (`replay`), as they do on a GPU.
+    Batches are cut by atoms, so that memory is bounded whatever the frames' sizes. Energies are in double precision
+    whatever the module's dtype. The module is taken over: it is no more for saving.
+    zeros_eV: energy zeros of its species, in their order, where they are known better than the module holds them.
+    may_record: whether sessions record their steps (`replay`), as they do on a GPU.
+    Raises CalculatorError for a module that asks for inputs which are not ours to give.
     """
 
     batched = True
 
-    def __init__(self, module: torch.nn.Module, name: str, device: str) -> None:
+    def __init__(
+        self, module: torch.nn.Module, name: str, device: str, zeros_eV: Sequence[float] | None = None
+    ) -> None:  # fmt: skip
         self.name = name
+        self.specs = states.specs_of(module, name)
         self.device = device
         self.n_parameters: int | None = sum(p.numel() for p in module.parameters())
         self.module = module.to(device).eval().requires_grad_(False)
         convolution.install(self.module)
+        exact.install(self.module, zeros_eV)
         self.dtype = next(module.parameters()).dtype
         self.r_max_A = float(module.r_max)  # type: ignore[arg-type]
         self.index = species_index([int(z) for z in module.atomic_numbers])  # type: ignore[union-attr]
@@ -46,17 +54,23 @@ class MacePotential:
         self.may_record = can_record(device)
 
     def compute(self, frames: Sequence[Atoms], *, stress: bool = False) -> list[Prediction]:
-        """Return energies and forces; raises DataError for an element the model was not trained on."""
-        graphs = [self.graph(atoms) for atoms in frames]
+        """Return energies, each atom's too, and forces.
+
+        Raises DataError for an element the model was not trained on, FrameFailed for a frame without a graph.
+        """
+        require_sound(frames, stress=stress)
         results: list[Prediction] = []
-        for chunk in self._chunks(graphs):
+        for chunk in self._chunks(self._graphs(frames)):
             output = self.forward(collate(chunk, len(self.index), self.device), stress)
+            if stress:
+                output["stress"] = in_planes(output["stress"], chunk)
             results.extend(_split(output, [len(graph.species) for graph in chunk]))
         return results
 
     def descriptors(self, frames: Sequence[Atoms]) -> NDArray[np.float64]:
         """Return the mean over atoms of the invariant node features, (n_frames, n_features)."""
-        graphs = [self.graph(atoms) for atoms in frames]
+        require_sound(frames)
+        graphs = self._graphs(frames)
         rows: list[NDArray[np.float64]] = []
         for chunk in self._chunks(graphs):
             batch = collate(chunk, len(self.index), self.device)
@@ -72,9 +86,22 @@ class MacePotential:
         return PotentialCalculator(self)
 
     def graph(self, atoms: Atoms) -> Graph:
-        """Return the graph of `atoms`; raises DataError for an unknown element."""
+        """Return the graph of `atoms`; raises DataError for an unknown element, ValueError for charge or spin."""
         self.require_known(atoms)
-        return graph_of(atoms, self.index, self.r_max_A, self.dtype)
+        return graph_of(atoms, self.index, self.r_max_A, self.dtype, self.inputs(atoms))
+
+    def inputs(self, atoms: Atoms) -> dict[str, float]:
+        """Return what the model asks for beyond atoms. Raises ValueError for what it can't embed."""
+        return states.values(atoms, self.specs)
+
+    def _graphs(self, frames: Sequence[Atoms]) -> list[Graph]:
+        graphs = []
+        for index, atoms in enumerate(frames):
+            try:
+                graphs.append(self.graph(atoms))
+            except ValueError as error:
+                raise FrameFailed(index, f"{self.name}: {error}") from error
+        return graphs
 
     def require_known(self, atoms: Atoms) -> None:
         """Raise DataError for an element that the model was not trained on."""
@@ -88,11 +115,16 @@ class MacePotential:
         return MaceSession(self, frames)
 
     def torchsim_model(self, *, stress: bool) -> Any:
-        """Return MACE's own torch-sim model of the same module; raises ImportError where torch-sim is not installed."""
+        """Return MACE's own torch-sim model of the same module.
+
+        Raises ImportError where torch-sim is not installed, CalculatorError for a model that takes charge and spin.
+        """
+        if self.specs:
+            raise CalculatorError(f"{self.name}: engine torchsim gives it no {' and '.join(self.specs)}; take ase.")
         return torchsim_model(self.module, torch.device(self.device), self.dtype, stress)
 
     def forward(self, batch: Batch, stress: bool) -> Batch:
-        """Return MACE's output for `batch`."""
+        """Return MACE's output for `batch`, with `exact`'s energies."""
         output: Batch = self.module(batch, training=False, compute_force=True, compute_stress=stress)
         return output
 
@@ -124,11 +156,18 @@ class MacePotential:
 
 
 def _split(output: Batch, sizes: list[int]) -> list[Prediction]:
-    energy = output["energy"].detach().double().cpu().numpy()
-    forces = np.split(output["forces"].detach().double().cpu().numpy(), np.cumsum(sizes)[:-1])
-    stress = output.get("stress")
-    tensors = [None] * len(sizes) if stress is None else list(stress.detach().double().cpu().numpy())
-    return [Prediction(float(e), f, s) for e, f, s in zip(energy, forces, tensors, strict=True)]
+    ends = np.cumsum(sizes)[:-1]
+    energy, forces = _host(output["energy"]), np.split(_host(output["forces"]), ends)
+    stress, atoms = output.get("stress"), output.get("node_energy")
+    tensors = None if stress is None else _host(stress)
+    energies = None if atoms is None else np.split(_host(atoms), ends)
+    none = [None] * len(sizes)
+    rows = zip(energy, forces, none if tensors is None else tensors, energies or none, strict=True)
+    return [Prediction(float(total), f, s, e) for total, f, s, e in rows]
+
+
+def _host(values: torch.Tensor) -> NDArray[np.float64]:
+    return np.asarray(values.detach().double().cpu().numpy())
 
 
 def _max_atoms(module: torch.nn.Module) -> int:

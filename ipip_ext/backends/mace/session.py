@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,11 +12,13 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from ipip_ext.backends.capture import TRIES
-from ipip_ext.backends.mace.graphs import Batch
+from ipip_ext.backends.mace.graphs import Batch, input_tensors
 from ipip_ext.backends.mace.replay import MOST_ATOMS, PLAIN_STEPS, Places, Recording
 from ipip_ext.backends.mace.verlet import SKIN_A, VerletLists
 from ipip_ext.errors import DataError
 from ipip_ext.potentials.base import Array
+from ipip_ext.potentials.cells import origins
+from ipip_ext.potentials.faults import cell_fault, position_fault
 
 if TYPE_CHECKING:
     from ipip_ext.backends.mace.predict import MacePotential
@@ -32,22 +34,21 @@ class MaceSession:
         self.potential = potential
         self.counts = np.array([len(frame) for frame in frames])
         self.offsets = np.concatenate([[0], np.cumsum(self.counts)[:-1]]).astype(int)
-        self.unknown: dict[int, str] = {}
-        for index, frame in enumerate(frames):
-            try:
-                potential.require_known(frame)
-            except DataError as error:
-                self.unknown[index] = f"{type(error).__name__}: {error}"
+        self.symbols = [frame.get_chemical_symbols() for frame in frames]
+        self.pbc = np.array([frame.pbc for frame in frames])
+        known = {index: _known(potential, frame) for index, frame in enumerate(frames)}
+        self.unknown = {index: why for index, (_, why) in known.items() if why is not None}
+        inputs = [inputs for inputs, _ in known.values()]
         self.finite = np.zeros((int(self.counts.sum()), 3))  # the last positions of each frame that were
         self.blocks = [
-            _Block(potential, [frames[i] for i in part], slice(part[0], part[-1] + 1), skin_A)
-            for part in potential.parts(self.counts.tolist())
+            _Block(potential, frames[part], inputs[part], part, skin_A)
+            for part in (slice(r[0], r[-1] + 1) for r in potential.parts(self.counts.tolist()))
         ]
 
     def compute(self, positions: Array) -> tuple[Array, Array, dict[int, str]]:
         """Return energies, forces, and why a frame failed (see `ipip_ext.potential.Session`)."""
         broken = ~np.isfinite(np.add.reduceat(positions.sum(axis=1), self.offsets))
-        failures = {int(index): "positions are not finite" for index in np.flatnonzero(broken)} | self.unknown
+        failures = {int(index): self._fault(positions, int(index)) for index in np.flatnonzero(broken)} | self.unknown
         self.finite = np.where(np.repeat(broken, self.counts)[:, None], self.finite, positions)
         skip = np.isin(np.arange(len(self.counts)), list(failures))
         rows = np.split(self.finite, self.offsets[[block.part.start for block in self.blocks[1:]]])
@@ -60,8 +61,14 @@ class MaceSession:
         forces[np.isin(np.repeat(np.arange(len(self.counts)), self.counts), lost)] = np.nan
         return energies, forces, failures
 
+    def _fault(self, positions: Array, index: int) -> str:
+        rows = slice(self.offsets[index], self.offsets[index] + self.counts[index])
+        return position_fault(positions[rows], self.symbols[index]) or "positions are not finite"
+
     def _evaluate(self, sizes: list[int]) -> tuple[Array, Array]:
-        on_device = torch.as_tensor(self.finite, dtype=self.potential.dtype).to(self.potential.device)
+        means = np.add.reduceat(self.finite, self.offsets) / self.counts[:, None]
+        near = self.finite - np.repeat(origins(means, self.pbc), self.counts, axis=0)
+        on_device = torch.as_tensor(near, dtype=self.potential.dtype).to(self.potential.device)
         parts = zip(self.blocks, torch.split(on_device, sizes), strict=True)
         outputs = [block.evaluate(positions) for block, positions in parts]
         energies, forces, n_near = zip(*outputs, strict=True)
@@ -77,11 +84,14 @@ class MaceSession:
 class _Block:
     """Frames that are evaluated as one batch. part: which of the session's they are."""
 
-    def __init__(self, potential: MacePotential, frames: Sequence[Atoms], part: slice, skin_A: float) -> None:
+    def __init__(
+        self, potential: MacePotential, frames: Sequence[Atoms], inputs: Sequence[Mapping[str, float]], part: slice,
+        skin_A: float,
+    ) -> None:  # fmt: skip
         self.potential = potential
         self.part = part
         self.lists = VerletLists(frames, potential.r_max_A, skin_A)
-        self.fixed = _fixed(potential, frames)
+        self.fixed = _fixed(potential, frames, inputs)
         self.recording: Recording | None = None
         self.plain_steps = self.failures = 0
         self.may_record = potential.may_record and len(self.lists.built) <= MOST_ATOMS
@@ -143,7 +153,16 @@ class _Block:
             self.may_record = self.failures < TRIES
 
 
-def _fixed(potential: MacePotential, frames: Sequence[Atoms]) -> Batch:
+def _known(potential: MacePotential, frame: Atoms) -> tuple[Mapping[str, float], str | None]:
+    """Return a frame's inputs beyond atoms, and why the potential can't evaluate it, if it can't."""
+    try:
+        potential.require_known(frame)
+        return potential.inputs(frame), cell_fault(frame)
+    except (DataError, ValueError) as error:
+        return dict.fromkeys(potential.specs, 0.0), f"{type(error).__name__}: {error}"
+
+
+def _fixed(potential: MacePotential, frames: Sequence[Atoms], inputs: Sequence[Mapping[str, float]]) -> Batch:
     """Return the part of a batch that no step changes."""
     species = torch.tensor([potential.index.get(int(z), 0) for frame in frames for z in frame.numbers])
     sizes = torch.tensor([len(frame) for frame in frames])
@@ -153,5 +172,6 @@ def _fixed(potential: MacePotential, frames: Sequence[Atoms]) -> Batch:
         "batch": torch.repeat_interleave(torch.arange(len(frames)), sizes),
         "ptr": torch.cat([torch.zeros(1, dtype=torch.long), torch.cumsum(sizes, 0)]),
         "head": torch.zeros(len(frames), dtype=torch.long),
+        **input_tensors(inputs, potential.dtype),
     }
     return {key: value.to(potential.device) for key, value in fixed.items()}

@@ -9,8 +9,8 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from ipip_ext.backends.mace._mace import get_neighborhood
 from ipip_ext.potentials.base import Array
+from ipip_ext.potentials.neighbours import neighbours
 
 SKIN_A = 0.8
 """How much further than the cut-off a list reaches. Wider: fewer lists, but more pairs to look through a step."""
@@ -68,8 +68,7 @@ class VerletLists:
 
 
 def _edges(frame: Atoms, positions: Array, reach_A: float) -> Edges:
-    pairs, shifts, crossed, _ = get_neighborhood(
-        positions, reach_A, tuple(bool(p) for p in frame.pbc), np.array(frame.cell.array, dtype=float)
-    )
-    order = np.lexsort((*crossed.T, pairs[1], pairs[0]))
+    senders, receivers, crossed = neighbours("ijS", positions, frame.cell.array, frame.pbc, reach_A)
+    order = np.lexsort((*crossed.T, receivers, senders))
+    pairs, shifts = np.stack((senders, receivers)), crossed @ np.asarray(frame.cell.array, dtype=float)
     return Edges(pairs[:, order].astype(np.int64), shifts[order])

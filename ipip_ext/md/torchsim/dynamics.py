@@ -53,7 +53,7 @@ class Dynamics:
             "masses": stack.masses[:, 0],
             "atomic_numbers": stack.atoms.numbers,
             "system_idx": np.repeat(np.arange(len(stack.counts)), stack.counts),
-            "cell": [columns(frame.cell) for frame in stack.frames],
+            "cell": [columns(frame) for frame in stack.frames],
             "pbc": stack.frames[0].pbc,
         }
         return {name: self.tensor(values) for name, values in fields.items()}
@@ -76,7 +76,7 @@ class Dynamics:
         mean_masses = np.add.reduceat(stack.masses[:, 0], stack.offsets) / stack.counts
         fields = {
             "stress": stack.stresses,
-            "reference_cell": [columns(start.cell) for start in starts],
+            "reference_cell": [columns(start) for start in starts],
             "cell_positions": [strain for strain, _ in known],
             "cell_velocities": [rate for _, rate in known],
             "alpha": self.settings.friction_per_fs / FS * mean_masses,

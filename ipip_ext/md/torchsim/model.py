@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 import torch_sim as ts
+from ase import Atoms
 
 from ipip_ext.md.replicas import Replica
 from ipip_ext.potentials.base import Array
+from ipip_ext.potentials.cells import spacious
 from ipip_ext.potentials.compute import reason
 
 
@@ -29,8 +30,8 @@ class Model:
         """Return energy, forces and, if the model has it, stress of all systems (called by torch-sim)."""
         self.failures = {}
         plain = ts.SimState(
-            positions=state.positions.to(self.inner.dtype), masses=state.masses, cell=state.cell.to(self.inner.dtype),
-            pbc=state.pbc, atomic_numbers=state.atomic_numbers, system_idx=state.system_idx,
+            positions=_near_origin(state).to(self.inner.dtype), cell=state.cell.to(self.inner.dtype), pbc=state.pbc,
+            masses=state.masses, atomic_numbers=state.atomic_numbers, system_idx=state.system_idx,
         )  # fmt: skip
         return {key: value.to(self.dtype) for key, value in self._evaluate(plain, 0).items()}
 
@@ -56,9 +57,19 @@ class Model:
         return {key: torch.full_like(values, torch.nan) for key, values in numbers.items()}
 
 
-def columns(cell: Any) -> Array:
-    """Return cell vectors as columns; where there are none, some, since torch-sim inverts the matrix."""
-    return np.asarray(cell.complete().array.T)
+def columns(atoms: Atoms) -> Array:
+    """Return cell vectors as columns; where they span no volume, some that do, since torch-sim inverts the matrix."""
+    return spacious(atoms.cell.array, atoms.pbc).T
+
+
+def _near_origin(state: Any) -> torch.Tensor:
+    """Return positions whose steps in single precision are small: torch-sim wraps along periodic directions alone."""
+    if bool(state.pbc.all()):
+        wrapped: torch.Tensor = state.positions
+        return wrapped
+    sums = state.positions.new_zeros(state.n_systems, 3).index_add(0, state.system_idx, state.positions)
+    moved: torch.Tensor = state.positions - (sums / state.n_atoms_per_system[:, None])[state.system_idx]
+    return moved
 
 
 def bare(replica: Replica, model: Any) -> Any:
@@ -67,7 +78,7 @@ def bare(replica: Replica, model: Any) -> Any:
     return ts.SimState(
         positions=torch.tensor(start.positions, dtype=model.dtype, device=model.device),
         masses=torch.tensor(start.get_masses(), dtype=model.dtype, device=model.device),
-        cell=torch.tensor(columns(start.cell), dtype=model.dtype, device=model.device)[None],
+        cell=torch.tensor(columns(start), dtype=model.dtype, device=model.device)[None],
         pbc=torch.tensor(start.pbc, device=model.device),
         atomic_numbers=torch.tensor(start.numbers, device=model.device),
     )

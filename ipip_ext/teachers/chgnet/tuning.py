@@ -19,7 +19,7 @@ from ipip_ext.data import metrics
 from ipip_ext.errors import CalculatorError, StageFailed
 from ipip_ext.potentials.base import FrameFailed
 from ipip_ext.recipe.training import Fit
-from ipip_ext.teachers.chgnet.potential import ChgnetPotential
+from ipip_ext.teachers.chgnet.potential import ChgnetPotential, bare, has_zeros
 from ipip_ext.units import EV_PER_A3_PER_GPA
 
 GROUPS = {
@@ -35,12 +35,16 @@ GROUPS["all"] = tuple(prefix for prefixes in GROUPS.values() for prefix in prefi
 
 
 class ChgnetNetwork:
-    """A copy of a CHGNet as `backends.training` takes it. Graphs are made on the CPU, once."""
+    """A copy of a CHGNet as `backends.training` takes it. Graphs are made on the CPU, once.
+
+    zeros_eV: (n_elements,) energy of each element, from hydrogen on, which never enters the network.
+    """
 
     dtype = torch.float32
 
     def __init__(self, potential: ChgnetPotential, *, stress: bool) -> None:
         self.device = potential.device
+        self.zeros_eV = potential.zeros_eV.copy()
         self._potential = potential
         self._stress = stress
         self.module: torch.nn.Module = copy.deepcopy(potential.model)
@@ -52,9 +56,14 @@ class ChgnetNetwork:
         except FrameFailed as error:
             raise StageFailed(f"frame {frame.info.get(fr.ID, '?')}: {error.message}; take it out.") from None
 
+    def energy_zero(self, frame: Atoms) -> float:
+        """Return the energy of `frame`'s elements, eV, in double precision."""
+        return float(self.zeros_eV[frame.numbers - 1].sum())
+
     def evaluate(self, graphs: Sequence[Any], *, training: bool, stress: bool) -> Mapping[str, torch.Tensor]:  # noqa: ARG002
-        """Return energies of whole cells, forces, and stress in eV/Angstrom^3."""
-        output = self.module([graph.to(self.device) for graph in graphs], task="efs" if stress else "ef")
+        """Return energies of whole cells less those of their elements, forces, and stress in eV/Angstrom^3."""
+        with bare(self.module):
+            output = self.module([graph.to(self.device) for graph in graphs], task="efs" if stress else "ef")
         sizes = torch.tensor([len(forces) for forces in output["f"]], device=self.device)
         found = {"energy": output["e"] * sizes if self.module.is_intensive else output["e"]}
         found["forces"] = torch.cat(list(output["f"]))
@@ -63,9 +72,13 @@ class ChgnetNetwork:
         return found
 
     def finished(self, weights: Mapping[str, torch.Tensor]) -> Any:
-        """Return CHGNet with these weights."""
+        """Return CHGNet with these weights; the energies of its elements are in double, as `save` writes them."""
         self.module.load_state_dict(weights)
-        return self.module.cpu().eval()
+        model: Any = self.module.cpu().eval()
+        model.composition_model.fc.weight = torch.nn.Parameter(
+            torch.tensor(self.zeros_eV)[None], requires_grad=False
+        )  # fmt: skip
+        return model
 
 
 def tune(potential: ChgnetPotential, data: FitData, settings: Fit, job: FitJob) -> FitResult:
@@ -75,7 +88,7 @@ def tune(potential: ChgnetPotential, data: FitData, settings: Fit, job: FitJob) 
     Raises Diverged, CalculatorError for a model without zeros, StageFailed for a frame without a graph.
     """
     network = ChgnetNetwork(potential, stress=settings.stress_weight > 0)
-    _align(network.module, potential, data.train)
+    _align(network, potential, data.train)
     frozen = dict.fromkeys((name for name, _ in network.module.named_parameters()), 0.0)
     factors = frozen | lr_factors(groups(network.module), settings)
     return Trainer(network, data, settings, job, lr_factors=factors).run()
@@ -92,13 +105,15 @@ def groups(model: torch.nn.Module) -> dict[str, tuple[str, ...]]:
     return {group: tuple(n for n in names if n.startswith(prefixes)) for group, prefixes in GROUPS.items()}
 
 
-def _align(model: Any, potential: ChgnetPotential, frames: Sequence[Atoms]) -> None:
-    """Move the energy of each element so that `model` has the zeros of labelled `frames`; forces don't change."""
-    if model.composition_model is None:
+def _align(network: ChgnetNetwork, potential: ChgnetPotential, frames: Sequence[Atoms]) -> None:
+    """Move the energy of each element so that the network has the zeros of labelled `frames`; forces don't change."""
+    module: Any = network.module
+    if not has_zeros(module):
         raise CalculatorError(f"{potential.name}: has no energy zeros to refit; take one of CHGNet's released models.")
     symbols = sorted(fr.elements(frames))
     wanted = np.array([fr.labels_of(frame).energy_eV for frame in frames])
     said = np.array([told.energy_eV for told in potential.compute(frames)])
-    zeros = torch.as_tensor(metrics.fit_zeros(fr.composition(frames, symbols), wanted - said), dtype=torch.float32)
+    rows = [atomic_numbers[s] - 1 for s in symbols]
+    network.zeros_eV[rows] += metrics.fit_zeros(fr.composition(frames, symbols), wanted - said)
     with torch.no_grad():
-        model.composition_model.fc.weight[0, [atomic_numbers[s] - 1 for s in symbols]] += zeros.to(potential.device)
+        module.composition_model.fc.weight[0] = torch.as_tensor(network.zeros_eV, dtype=torch.float32)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
-from matscipy.neighbours import neighbour_list
 from numpy.typing import NDArray
 
 from ipip_ext.potentials.base import Array
+from ipip_ext.potentials.neighbours import neighbours
 
 _FIRST_A = 1.0
 """Centre of the innermost radial function. Below it there are no labels, and all of them fade out."""
@@ -113,9 +113,7 @@ def _legendre(x: Array, max_ell: int) -> tuple[Array, Array]:
 
 
 def _edges(atoms: Atoms, r_max_A: float) -> _Edges:
-    center, neighbour, distance, vector = neighbour_list(
-        "ijdD", positions=atoms.positions, cell=atoms.cell.complete().array, pbc=atoms.pbc, cutoff=r_max_A
-    )
+    center, neighbour, distance, vector = neighbours("ijdD", atoms.positions, atoms.cell.array, atoms.pbc, r_max_A)
     order = np.argsort(center, kind="stable")
     unit = vector[order] / distance[order, None]
     return _Edges(center[order], neighbour[order], distance[order], unit)

@@ -16,6 +16,7 @@ from ase.calculators.calculator import Calculator
 from ipip_ext.errors import CalculatorError
 from ipip_ext.potentials.ase_calculator import PotentialCalculator
 from ipip_ext.potentials.base import FrameFailed, Prediction
+from ipip_ext.potentials.faults import fault_of, require_sound
 from ipip_ext.teachers.interpreter.process import Died, Order, Worker
 
 
@@ -50,9 +51,7 @@ class RemotePotential:
 
         A process that dies is started anew and asked once more; if it dies again, that frame has failed.
         """
-        for index, atoms in enumerate(frames):
-            if stress and not atoms.pbc.all():
-                raise FrameFailed(index, "stress needs pbc in all three directions")
+        require_sound(frames, stress=stress)
         answers = self._compute(frames, stress)
         for answer in answers:
             if isinstance(answer, FrameFailed):
@@ -98,6 +97,8 @@ class RemotePotential:
 
     def _ask(self, first: int, frames: Sequence[Atoms], stress: bool) -> list[Prediction | FrameFailed]:
         try:
+            for why in filter(None, map(fault_of, frames)):
+                raise CalculatorError(why)
             labels = self._labels(frames, stress)
         except (Died, CalculatorError) as error:
             if len(frames) == 1 or self._stopped:

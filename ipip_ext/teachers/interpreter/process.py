@@ -22,7 +22,9 @@ import numpy as np
 from ase import Atoms
 
 from ipip_ext.errors import CalculatorError
-from ipip_ext.potentials.base import Prediction
+from ipip_ext.potentials.base import Prediction, shares
+from ipip_ext.potentials.cells import of_plane
+from ipip_ext.potentials.charge import state_of
 from ipip_ext.run import processes
 
 _WORKER = Path(__file__).with_name("worker.py")
@@ -101,7 +103,7 @@ class Worker:
     def label(self, frames: Sequence[Atoms], stress: bool) -> list[Prediction | str]:
         """Return what the far side says of each frame, or in its words why it says nothing. Raises Died."""
         told = self._exchange({"frames": [_plain(a) for a in frames], "stress": stress})
-        return [_label(answer) for answer in told["labels"]]
+        return [_label(*each) for each in zip(told["labels"], frames, strict=True)]
 
     def kill(self) -> None:
         """End the process in the middle of whatever it does."""
@@ -140,14 +142,16 @@ def _plain(atoms: Atoms) -> dict[str, Any]:
         "positions": atoms.positions.tolist(),
         "cell": atoms.cell.array.tolist(),
         "pbc": atoms.pbc.tolist(),
+        "info": {key: getattr(value, "tolist", lambda v=value: v)() for key, value in state_of(atoms).items()},
     }
 
 
-def _label(answer: Mapping[str, Any]) -> Prediction | str:
+def _label(answer: Mapping[str, Any], atoms: Atoms) -> Prediction | str:
     if "error" in answer:
         return str(answer["error"])
-    tensor = None if answer["stress"] is None else np.array(answer["stress"], dtype=float)
-    return Prediction(answer["energy"], np.array(answer["forces"], dtype=float).reshape(-1, 3), tensor)
+    tensor = None if answer["stress"] is None else of_plane(np.array(answer["stress"], dtype=float), atoms)
+    forces = np.array(answer["forces"], dtype=float).reshape(-1, 3)
+    return Prediction(answer["energy"], forces, tensor, shares(answer["energies"], answer["energy"], len(atoms)))
 
 
 def _environment() -> dict[str, str]:

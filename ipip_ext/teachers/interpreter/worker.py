@@ -83,7 +83,9 @@ def _versions(target: str) -> dict[str, str]:
 def _structure(frame: dict[str, Any]) -> Any:
     from ase import Atoms
 
-    return Atoms(frame["numbers"], positions=frame["positions"], cell=frame["cell"], pbc=frame["pbc"])
+    return Atoms(
+        frame["numbers"], positions=frame["positions"], cell=frame["cell"], pbc=frame["pbc"], info=frame["info"]
+    )
 
 
 def _label(calculator: Any, frames: list[Any], stress: bool) -> list[dict[str, Any]]:
@@ -92,7 +94,9 @@ def _label(calculator: Any, frames: list[Any], stress: bool) -> list[dict[str, A
         return [_one(calculator, atoms, stress) for atoms in frames]
     try:
         said = calculator.compute(frames, stress=stress)
-        return [_plain(p.energy_eV, p.forces_eV_per_A, p.stress_eV_per_A3) for p in said]
+        return [
+            _plain(p.energy_eV, p.forces_eV_per_A, p.stress_eV_per_A3, getattr(p, "energies_eV", None)) for p in said
+        ]
     except Exception as error:  # noqa: BLE001 - whatever it raises must reach the other side
         if len(frames) == 1:
             return [{"error": _in_words(error)}]
@@ -105,17 +109,19 @@ def _one(calculator: Any, atoms: Any, stress: bool) -> dict[str, Any]:
             calculator.reset()  # the frame before must not move the last digits
         atoms.calc = calculator
         energy, forces = atoms.get_potential_energy(), atoms.get_forces()
-        return _plain(energy, forces, atoms.get_stress(voigt=False) if stress else None)
+        tensor = atoms.get_stress(voigt=False) if stress else None
+        return _plain(energy, forces, tensor, getattr(calculator, "results", {}).get("energies"))
     except Exception as error:  # noqa: BLE001 - whatever it raises must reach the other side
         traceback.print_exc()
         return {"error": _in_words(error)}
 
 
-def _plain(energy: Any, forces: Any, stress: Any) -> dict[str, Any]:
+def _plain(energy: Any, forces: Any, stress: Any, energies: Any) -> dict[str, Any]:
     return {
         "energy": float(energy),
         "forces": [[float(x) for x in row] for row in forces],
         "stress": None if stress is None else [[float(x) for x in row] for row in stress],
+        "energies": None if energies is None else [float(x) for x in energies],
     }
 
 

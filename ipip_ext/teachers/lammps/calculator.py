@@ -11,11 +11,9 @@ from typing import Any
 from ase import Atoms
 from ase.calculators.lammpslib import LAMMPSlib
 
-_VACUUM_A = 10.0
-
 
 class Lammps(LAMMPSlib):  # type: ignore[misc]
-    """ASE's LAMMPSlib, which says what it does not know and loses no atom outside of a cell.
+    """ASE's LAMMPSlib, which says what it does not know. It loses atoms outside of the cell.
 
     commands: LAMMPS's, that define the force field. elements: of the atom types, in order.
     """
@@ -31,8 +29,7 @@ class Lammps(LAMMPSlib):  # type: ignore[misc]
         unknown = sorted(set(atoms.get_chemical_symbols()) - set(known))
         if unknown:
             raise ValueError(f"knows {', '.join(known)}, not {', '.join(unknown)}")
-        super().calculate(_inside(atoms), properties, system_changes)
-        self.atoms = atoms.copy()  # those that ASE will compare with, not the moved ones
+        super().calculate(atoms, properties, system_changes)
 
 
 class ForgetfulLammps(Lammps):
@@ -43,16 +40,6 @@ class ForgetfulLammps(Lammps):
         self.clean()
         self.previous_atoms_numbers: list[int] = []
         super().reset()
-
-
-def _inside(atoms: Atoms) -> Atoms:
-    """Return the atoms with room around them where the cell is not periodic: LAMMPS loses those outside."""
-    if atoms.pbc.all():
-        return atoms
-    moved = atoms.copy()
-    for axis in (i for i in range(3) if not atoms.pbc[i]):
-        moved.center(vacuum=_VACUUM_A, axis=axis)
-    return moved
 
 
 @cache

@@ -11,14 +11,18 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ase import Atoms
 from ase.data import atomic_numbers
+from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
 
 from ipip_ext.errors import CalculatorError
-from ipip_ext.potentials.base import FrameFailed
+from ipip_ext.potentials.base import FrameFailed, Prediction
+from ipip_ext.potentials.cells import boxed, per_cell
+from ipip_ext.potentials.faults import fault_of, stress_fault
 from ipip_ext.teachers.interpreter.potential import RemotePotential
 from ipip_ext.teachers.lammps.calculator import ForgetfulLammps, Lammps
 
@@ -27,6 +31,8 @@ _CALCULATOR = Path(__file__).with_name("calculator.py")
 
 _APART_A = 5.0
 """Distance of the atoms that a force field is tried on."""
+_VACUUM_A = 20.0
+"""Along open directions."""
 
 
 class LammpsPotential(RemotePotential):
@@ -47,7 +53,35 @@ class LammpsPotential(RemotePotential):
 
     def calculator(self) -> Any:
         """Return a calculator in this process that keeps its LAMMPS from step to step, as one would run MD with."""
-        return Lammps(**self._given)
+        return _Boxed(**self._given)
+
+    def _compute(self, frames: Sequence[Atoms], stress: bool) -> list[Prediction | FrameFailed]:
+        # its process knows nothing of ours, so what it is given stands in a box already
+        rooms = [frame if fault_of(frame) else boxed(frame, _VACUUM_A) for frame in frames]
+        answers = super()._compute(rooms, stress)
+        return [_in_own_cell(*each) for each in zip(answers, frames, rooms, strict=True)]
+
+
+class _Boxed(Lammps):
+    """The same calculator for structures with open directions: LAMMPS loses atoms outside of a cell."""
+
+    def calculate(self, atoms: Atoms, properties: Sequence[str], system_changes: Sequence[str]) -> None:
+        """Fill `results`; raises ValueError for an element that the force field does not know, and for NaN."""
+        if (why := fault_of(atoms)) is not None:
+            raise ValueError(why)
+        room = boxed(atoms, _VACUUM_A)
+        super().calculate(room, properties, system_changes)
+        self.atoms = atoms.copy()  # those that ASE will compare with, not the moved ones
+        tensor = self.results.pop("stress", None)
+        if tensor is not None and stress_fault(atoms) is None:
+            tensor = per_cell(voigt_6_to_full_3x3_stress(tensor), atoms, room)
+            self.results["stress"] = full_3x3_to_voigt_6_stress(tensor)
+
+
+def _in_own_cell(answer: Prediction | FrameFailed, atoms: Atoms, room: Atoms) -> Prediction | FrameFailed:
+    if isinstance(answer, FrameFailed) or answer.stress_eV_per_A3 is None:
+        return answer
+    return replace(answer, stress_eV_per_A3=per_cell(answer.stress_eV_per_A3, atoms, room))
 
 
 def check_force_field(

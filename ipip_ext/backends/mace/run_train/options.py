@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,11 +21,10 @@ _FREEZE = {"embedding": 1, "interactions": 5, "products": 6}
 class Options:
     """One fine-tuning as `run_train` is told of it; its input files stand in `job.folder`.
 
-    e0s_eV: energy zeros of the task, in the order of the spec's species. epochs: as many as the recipe wants.
+    Its energies are above zeros already. epochs: as many as the recipe wants.
     """
 
     spec: Spec
-    e0s_eV: Sequence[float]
     settings: Fit
     tuning: Tuning
     job: FitJob
@@ -36,11 +34,11 @@ class Options:
     def arguments(self, epochs: int) -> list[str]:
         """Return the command line of a process that ends after so many epochs."""
         fit, folder = self.settings, self.job.folder.resolve()
-        zeros = dict(zip(self.spec.atomic_numbers, map(float, self.e0s_eV), strict=True))
         given: dict[str, Any] = {
             "name": NAME, "seed": self.job.seed, "work_dir": folder, "device": self.job.device.partition(":")[0],
             "default_dtype": self.spec.config.dtype, "foundation_model": folder / "foundation.model",
-            "foundation_model_elements": True, "E0s": zeros, "train_file": folder / "train.extxyz",
+            "foundation_model_elements": True, "E0s": dict.fromkeys(self.spec.atomic_numbers, 0.0),
+            "train_file": folder / "train.extxyz",
             "valid_file": folder / "valid.extxyz", "energy_key": fr.ENERGY, "forces_key": fr.FORCES,
             "stress_key": fr.STRESS, "loss": "universal", "energy_weight": fit.energy_weight,
             "forces_weight": fit.force_weight, "stress_weight": fit.stress_weight,

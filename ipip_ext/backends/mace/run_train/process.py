@@ -27,10 +27,12 @@ from ipip_ext.backends.base import FitData, FitJob, Tuning
 from ipip_ext.backends.checkpoint import Progress
 from ipip_ext.backends.mace._mace import select_head
 from ipip_ext.backends.mace.files import load_native
-from ipip_ext.backends.mace.model import Student
+from ipip_ext.backends.mace.model import Student, shift_e0s
 from ipip_ext.backends.mace.run_train.options import NAME, Options
 from ipip_ext.data import frames as fr
 from ipip_ext.errors import Diverged, StageFailed
+from ipip_ext.potentials.base import Prediction
+from ipip_ext.potentials.cells import boxed, volume
 from ipip_ext.recipe.training import Fit
 from ipip_ext.run.processes import POLL_S, SideProcess
 from ipip_ext.units import MEV_PER_EV
@@ -52,8 +54,9 @@ class Trained:
 class RunTrain:
     """One fine-tuning of `student` in `folder`, from MACE's checkpoint if there is one.
 
-    e0s_eV: energy zeros of the task. With a single head the student must have them already: `run_train` then gives the
-    model those of the student, whatever it is told. data.replay: frames that carry the student's own labels.
+    MACE sees energies above zeros alone, which it would else subtract in the model's dtype: those of the task, e0s_eV,
+    are taken off the labels, off replayed ones the student's, and the model gets none. So all zeros are 0 in what comes
+    of it. data.replay: frames that carry the student's own labels.
     """
 
     def __init__(
@@ -65,12 +68,12 @@ class RunTrain:
         self.results = self.folder / f"results/{NAME}_run-{job.seed}_train.txt"
         batch_size = min(settings.batch_size, len(data.train))  # it drops a smaller one, and so might all
         self.epochs = settings.most_epochs(len(data.train) // batch_size)
-        self.options = Options(student.spec, e0s_eV, settings, tuning, job, batch_size, self.epochs)
+        self.options = Options(student.spec, settings, tuning, job, batch_size, self.epochs)
         self.state, self.losses = Progress(), list[float]()
         self.read = self.results.stat().st_size if self.results.exists() else 0
         self.started, self.first = time.monotonic(), -1
         self.said = "starting MACE's run_train"
-        self._write_inputs(data)
+        self._write_inputs(data, dict(zip(student.spec.atomic_numbers, e0s_eV, strict=True)))
 
     def run(self) -> Trained:
         """Train to the last epoch or until patience runs out; return the best model."""
@@ -83,13 +86,17 @@ class RunTrain:
         several = len(module.heads) > 1  # type: ignore[arg-type]
         return Trained(select_head(module, _HEAD) if several else module, self.state, steps)
 
-    def _write_inputs(self, data: FitData) -> None:
+    def _write_inputs(self, data: FitData, e0s_eV: Mapping[int, float]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        torch.save(self.student.clone().module, self.folder / "foundation.model")
+        spec = self.student.spec
+        own = dict(zip(spec.atomic_numbers, spec.e0s_eV, strict=True))
+        torch.save(shift_e0s(self.student, {z: -e0 for z, e0 in own.items()}).module, self.folder / "foundation.model")
         n_held = max(1, len(data.replay) // 10)
-        files = {"train": data.train, "valid": data.valid, "replay_train": data.replay[n_held:]}
-        for name, frames in (files | {"replay_valid": data.replay[:n_held]}).items():
-            fr.write_frames(self.folder / f"{name}.extxyz", [_bare(frame) for frame in frames])
+        task = {"train": data.train, "valid": data.valid}
+        replay = {"replay_train": data.replay[n_held:], "replay_valid": data.replay[:n_held]}
+        for files, zeros in ((task, e0s_eV), (replay, own)):
+            for name, frames in files.items():
+                fr.write_frames(self.folder / f"{name}.extxyz", [_plain(f, zeros, spec.config.r_max_A) for f in frames])
 
     def _train(self, epochs: int) -> bool:
         """Return whether MACE came to its end; False if patience ran out before. Raises StageFailed."""
@@ -175,10 +182,19 @@ class RunTrain:
             path.unlink()
 
 
-def _bare(frame: Atoms) -> Atoms:
-    """Return a frame with its labels and nothing else, since MACE reads meaning into other keys."""
-    plain = Atoms(frame.numbers, positions=frame.positions, cell=frame.cell, pbc=frame.pbc)
-    return fr.labelled(plain, fr.labels_of(frame), str(frame.info.get(fr.SOURCE, "reference")))
+def _plain(frame: Atoms, zeros_eV: Mapping[int, float], r_max_A: float) -> Atoms:
+    """Return a frame with its labels and nothing else, since MACE reads meaning into other keys: its energy above
+    zeros, and a box with vacuum along open directions, for which MACE's neighbour lists have no use.
+    """
+    labels = fr.labels_of(frame)
+    energy = labels.energy_eV - sum(zeros_eV[int(z)] for z in frame.numbers)
+    plain = boxed(Atoms(frame.numbers, positions=frame.positions, cell=frame.cell, pbc=frame.pbc), 2 * r_max_A)
+    stress = labels.stress_eV_per_A3
+    if stress is not None and not frame.pbc.all():
+        stress = stress * (volume(frame) / volume(plain))
+    plain.pbc = True
+    source = str(frame.info.get(fr.SOURCE, "reference"))
+    return fr.labelled(plain, Prediction(energy, labels.forces_eV_per_A, stress), source)
 
 
 def _epoch(checkpoint: Path) -> int:
