@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
 
 from ipip_ext.errors import RecipeError, did_you_mean
 from ipip_ext.recipe import students
+from ipip_ext.recipe.given import Origin
 from ipip_ext.recipe.recipe import Recipe
-from ipip_ext.recipe.schema import explain
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -31,25 +29,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 
 def parse_recipe(raw: dict[str, Any], *, where: str, root: Path) -> Recipe:
     """Turn plain data into a Recipe; `where` starts each error, `root` is where paths start."""
-    _check_values(raw, where)
-    raw = _absolute(raw, root)
-    student = raw.get("student", {})
-    if not isinstance(student, dict):
-        raise RecipeError(f"{where}: student: must be a section with keys such as hidden_irreps.")
-    try:
-        config = students.config_class(str(student.get("backend", "mace")))
-    except RecipeError as error:
-        raise RecipeError(f"{where}: {error}") from None
-    try:
-        raw["student"] = config.model_validate(student)
-    except ValidationError as error:
-        raise explain(error, config, f"{where}: student") from None
-    try:
-        recipe = Recipe.model_validate(raw)
-    except ValidationError as error:
-        raise explain(error, Recipe, where) from None
-    recipe._folder, recipe._file = root, where
-    return recipe
+    return Recipe.model_validate(raw, context=Origin(where, root))
 
 
 def dump_recipe(recipe: Recipe) -> str:
@@ -120,52 +100,3 @@ def _override(raw: dict[str, Any], override: str) -> None:
         here[last] = yaml.safe_load(text)
     except yaml.YAMLError:
         raise RecipeError(f"--set {override}: {text!r} is not a YAML value.") from None
-
-
-_LONGEST = 1000
-"""Characters of a value; no path, name or number needs more."""
-
-
-def _check_values(raw: dict[str, Any], where: str) -> None:
-    """Raise RecipeError for what no key takes and some would choke on; aliases are followed once."""
-    seen: set[int] = set()
-    ahead: list[tuple[str, Any, frozenset[int]]] = [("", raw, frozenset())]
-    while ahead:
-        key, value, above = ahead.pop()
-        if id(value) in above:
-            raise RecipeError(f"{where}: {key}: is an alias of what it stands in; write it out.")
-        if isinstance(value, str) and ("\0" in value or len(value) > _LONGEST):
-            raise RecipeError(f"{where}: {key}: holds a NUL or more than {_LONGEST} characters; shorten it.")
-        if isinstance(value, dict | list) and id(value) not in seen:
-            seen.add(id(value))
-            inner = value.items() if isinstance(value, dict) else enumerate(value)
-            ahead += [(f"{key}.{name}".lstrip("."), one, above | {id(value)}) for name, one in inner]
-
-
-_PATHS = (
-    "data.train", "data.test", "data.valid", "explore.starts", "sample.starts", "evaluate.stability.starts",
-    "evaluate.properties.starts", "evaluate.properties.strained", "evaluate.properties.trajectory",
-)  # fmt: skip
-
-
-def _absolute(raw: dict[str, Any], root: Path) -> dict[str, Any]:
-    """Return a copy of `raw` in which the paths of `_PATHS` and model files are absolute."""
-    raw = copy.deepcopy(raw)
-    for path in _PATHS:
-        *sections, key = path.split(".")
-        holder: Any = raw
-        for section in sections:
-            holder = holder.get(section) if isinstance(holder, dict) else None
-        if isinstance(holder, dict) and isinstance(holder.get(key), str):
-            holder[key] = str((root / holder[key]).resolve())
-    teacher = raw.get("teacher")
-    if isinstance(teacher, dict):
-        for key in ("mace", "chgnet"):
-            file = root / str(teacher.get(key, ""))
-            if key in teacher and file.is_file():
-                teacher[key] = str(file.resolve())
-    baselines = raw.get("baselines")
-    for baseline in baselines if isinstance(baselines, list) else ():
-        if isinstance(baseline, dict) and isinstance(baseline.get("replay"), str):
-            baseline["replay"] = str((root / baseline["replay"]).resolve())
-    return raw

@@ -12,12 +12,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     Field,
+    ModelWrapValidatorHandler,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     PrivateAttr,
     SerializeAsAny,
-    field_validator,
+    ValidationError,
+    ValidationInfo,
     model_validator,
 )
 
@@ -34,8 +36,9 @@ from ipip_ext.recipe.baselines import (
     TeacherBaseline,
 )
 from ipip_ext.recipe.evaluate import Evaluate, Properties, Stability
+from ipip_ext.recipe.given import Origin, of_keywords, prepared
 from ipip_ext.recipe.labels import Asking, Committee, Correction, Label, Reference, Select
-from ipip_ext.recipe.schema import Section
+from ipip_ext.recipe.schema import Section, explain
 from ipip_ext.recipe.training import Adapt, Finetune, Fit, Forget, Pretrain, Share
 from ipip_ext.recipe.walk import Explore, Guard
 
@@ -260,9 +263,21 @@ class Recipe(Section):
             )
         return self
 
-    @field_validator("student", mode="before")
+    # the last, so that it stands around all others
+    @model_validator(mode="wrap")
     @classmethod
-    def _student_of_backend(cls, value: Any) -> Any:
-        if isinstance(value, dict):
-            return students.config_class(str(value.get("backend", "mace"))).model_validate(value)
-        return value
+    def _of_words(cls, words: Any, make: ModelWrapValidatorHandler[Recipe], info: ValidationInfo) -> Recipe:
+        """Make a recipe of a file's words, whose Origin is the context, or of keyword arguments, which have none.
+
+        Raises RecipeError. Paths of a recipe without a file count from the working directory.
+        """
+        if isinstance(words, Recipe):
+            return make(words)
+        origin = info.context or Origin("Recipe(...)", Path.cwd())
+        raw = words if info.context else of_keywords(words, origin)
+        try:
+            recipe = make(prepared(raw, origin))
+        except ValidationError as error:
+            raise explain(error, cls, origin.where) from None
+        recipe._folder, recipe._file = origin.root, origin.where
+        return recipe
