@@ -25,7 +25,7 @@ PAGE = "report.html"
 """The comparison as a page."""
 
 PUBLISHED = (
-    TABLE, "compare.txt", "compare.tex", PAGE, "breakdown.csv", "speed.csv", "time.csv",
+    TABLE, TEXT, "compare.tex", PAGE, "breakdown.csv", "speed.csv", "time.csv",
     "parity.png", "iterations.png", "calibration.png",
 )  # fmt: skip
 """What stands at the top of a finished run's folder: copies of what its report stage has made."""

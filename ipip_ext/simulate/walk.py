@@ -7,7 +7,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,8 @@ from ipip_ext.potentials.compute import require_stress, words
 from ipip_ext.recipe.schema import explain
 from ipip_ext.recipe.walk import Explore
 from ipip_ext.run import disk, lock, provenance, signals
-from ipip_ext.run.console import Console, LogFile, duration
-from ipip_ext.run.events import Event, EventBus
+from ipip_ext.run.console import LogFile, duration
+from ipip_ext.run.events import Event, EventBus, Sink
 from ipip_ext.run.plain import flatten
 from ipip_ext.simulate.files import Written, write_json
 from ipip_ext.simulate.summary import summarise
@@ -72,19 +72,26 @@ def read_starts(structure: str, supercell: tuple[int, int, int] = (1, 1, 1)) -> 
         path = Path(file)
     if not path.exists():
         raise DataError(f"{path}: no such file; check the path of the structure.")
-    starts = _chosen(fr.read_structures(path), index, path)
+    return repeated(_chosen(fr.read_structures(path), index, path), supercell, str(path))
+
+
+def repeated(starts: Sequence[Atoms], supercell: tuple[int, int, int], where: str) -> list[Atoms]:
+    """Return the structures repeated. where: how errors name them. Raises DataError where a cell can't be repeated."""
     for number, start in enumerate(starts):
         for axis, times in enumerate(supercell):
             if times > 1 and not start.pbc[axis]:
                 raise DataError(
-                    f"{path}: structure {number} is not periodic along cell vector {axis + 1}, so it can't be repeated"
+                    f"{where}: structure {number} is not periodic along cell vector {axis + 1}, so it can't be repeated"
                     " there; take 1 in supercell."
                 )
     return [start.repeat(supercell) for start in starts]
 
 
-def plan(model: str, starts: list[Atoms], settings: Explore, seed: int) -> Plan:
-    """Return what is to be done. Raises DataError for starts that can't move so, ModelFileError without a model."""
+def plan(model: str | Mapping[str, Any], starts: list[Atoms], settings: Explore, seed: int) -> Plan:
+    """Return what is to be done. model: a folder, a file or a calculator entry.
+
+    Raises DataError for starts that can't move so, ModelFileError without a model.
+    """
     md.check_starts(starts, settings.ensemble)
     parameters = {
         "model": _identity(model),
@@ -133,9 +140,10 @@ def check(potential: Potential, plan: Plan) -> None:
         require_stress(potential, plan.starts[0])
 
 
-def run(plan: Plan, potential: Potential, folder: Path, *, quiet: bool = False) -> dict[str, Any]:
+def run(plan: Plan, potential: Potential, folder: Path, *, show: Sink | None = None) -> dict[str, Any]:
     """Walk as planned in `folder`, or go on where it stands; return the summary.
 
+    show: a sink of events for those who watch.
     Leaves trajectory.extxyz, log.csv, log.txt, parameters.json and summary.json.
     Raises UserError as `check` and `finished` do, before anything is written; StageFailed if there is not one frame.
     """
@@ -149,7 +157,7 @@ def run(plan: Plan, potential: Potential, folder: Path, *, quiet: bool = False) 
         _refuse_other(plan, folder)  # whoever had the lock since may have done something else here
         try:
             write_json(folder / PARAMETERS, plan.parameters)
-            return _run(plan, potential, folder, quiet)
+            return _run(plan, potential, folder, show)
         except Exception as error:
             if why := disk.trouble(error):
                 raise WorkspaceError(
@@ -158,10 +166,10 @@ def run(plan: Plan, potential: Potential, folder: Path, *, quiet: bool = False) 
             raise
 
 
-def _run(plan: Plan, potential: Potential, folder: Path, quiet: bool) -> dict[str, Any]:
+def _run(plan: Plan, potential: Potential, folder: Path, show: Sink | None) -> dict[str, Any]:
     bus = EventBus([signals.at_safe_points, LogFile(folder / PROGRESS)])
-    if not quiet:
-        bus.sinks.append(Console())
+    if show is not None:
+        bus.sinks.append(show)
     bus.emit(Event("stage", "started", stage=_STAGE))
     if said := md.too_long(plan.settings.timestep_fs, plan.starts):
         bus.emit(Event("note", said, stage=_STAGE))
@@ -223,8 +231,10 @@ def _chosen(frames: Sequence[Atoms], index: str, path: Path) -> list[Atoms]:
     return found
 
 
-def _identity(model: str) -> Any:
+def _identity(model: str | Mapping[str, Any]) -> Any:
     """Return what tells one model from another: hashes of its files, or the calculator entry."""
+    if isinstance(model, Mapping):
+        return {"entry": dict(model)}
     path = Path(model)
     if path.is_dir():
         return {file.name: provenance.sha256(file) for file in sorted(model_folder(path).glob("student.*"))}
