@@ -14,7 +14,7 @@ from ipip_ext.recipe.file import dump_recipe, read_own
 from ipip_ext.recipe.recipe import Recipe
 from ipip_ext.run import device, disk, fingerprint, lock, provenance, signals
 from ipip_ext.run.console import Console, LogFile
-from ipip_ext.run.events import Event, EventBus, JsonLines
+from ipip_ext.run.events import Event, EventBus, JsonLines, Sink
 from ipip_ext.run.layout import EVENTS, LOG, MODEL, RECIPE, is_run
 from ipip_ext.run.plain import flatten
 from ipip_ext.run.redo import intend, pending, withdraw
@@ -30,12 +30,14 @@ _PATHS = frozenset({"data.train", "data.test", "data.valid", "explore.starts", "
 
 
 def run(
-    recipe: Recipe, folder: Path, redo: str | None = None, *, quiet: bool = False, check: Check = preflight.check,
-    siblings: tuple[Path, ...] = (), tags: Mapping[str, str] | None = None,
+    recipe: Recipe, folder: Path, redo: str | None = None, *, quiet: bool = False, show: Sink | None = None,
+    check: Check = preflight.check, siblings: tuple[Path, ...] = (), tags: Mapping[str, str] | None = None,
 ) -> Done:  # fmt: skip
     """Run `recipe` in `folder`, or go on where it stands; return the report stage.
 
-    redo: name of a stage from which to start over. siblings: see Workspace. tags: for the run's MLflow run.
+    redo: name of a stage from which to start over. quiet: show nothing; show: what is shown all events, unless quiet;
+    None: the terminal. siblings: see Workspace. tags: for the run's MLflow run.
+    It sets torch's threads and more that is the whole process's, see `run.state.kept`.
     Raises UserError before anything is written if recipe, data, teacher or folder are not in order, or if another
     process is at work in the folder.
     """
@@ -48,7 +50,8 @@ def run(
     with lock.held(folder):
         refuse_other(recipe, folder, stages)  # whoever had the lock since may have made another run of it
         try:
-            return _run(recipe, folder, stages, quiet=quiet, siblings=siblings, tags=tags)
+            shown = None if quiet else show or Console()
+            return _run(recipe, folder, stages, show=shown, siblings=siblings, tags=tags)
         except Exception as error:
             if why := disk.trouble(error):
                 raise WorkspaceError(
@@ -59,7 +62,7 @@ def run(
 
 
 def _run(
-    recipe: Recipe, folder: Path, redo: tuple[str, ...], *, quiet: bool, siblings: tuple[Path, ...],
+    recipe: Recipe, folder: Path, redo: tuple[str, ...], *, show: Sink | None, siblings: tuple[Path, ...],
     tags: Mapping[str, str] | None,
 ) -> Done:  # fmt: skip
     try:
@@ -71,8 +74,8 @@ def _run(
     except OSError as error:
         raise _unwritable(folder, error) from None
     bus = EventBus([signals.at_safe_points, JsonLines(folder / EVENTS), LogFile(folder / LOG)])
-    if not quiet:
-        bus.sinks.append(Console())
+    if show is not None:
+        bus.sinks.append(show)
     if recipe.tracking.enabled:
         bus.sinks.append(MlflowMirror(folder, recipe.tracking, recipe.name))
     bus.emit(Event("run", "started", data=_identity(recipe) | ({"tags": dict(tags)} if tags else {})))

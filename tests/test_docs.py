@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -29,14 +30,13 @@ def blocks(language: str) -> list[tuple[str, str]]:
 @pytest.mark.slow
 @pytest.mark.parametrize(("where", "code"), blocks("python"), ids=lambda value: value if "\n" not in value else "")
 def test_python_blocks_run(where, code, finished_run, tmp_path, monkeypatch):
-    """The finished tiny run stands in for the runs that the pages name."""
+    """The finished tiny run stands in for the runs that the pages name, its recipe for theirs."""
+    shutil.copytree(finished_run, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "runs").mkdir()
-    for name in re.findall(r"runs/([\w.-]+)", code):
-        link = tmp_path / "runs" / name
-        if not link.exists():
-            link.symlink_to(finished_run / "runs" / "tiny")
-    (tmp_path / "my-structure.extxyz").write_text((finished_run / "data" / "starts.extxyz").read_text())
+    for name in set(re.findall(r"runs/([\w.-]+)", code)) - {"tiny"}:
+        shutil.copytree("runs/tiny", f"runs/{name}")
+    shutil.copy("data/starts.extxyz", "my-structure.extxyz")
+    shutil.copy("data/test.extxyz", "test.extxyz")
     exec(compile(code, where, "exec"), {"__name__": "__main__"})  # noqa: S102
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import ipip_ext
+
 PACKAGE = Path(__file__).parent.parent / "ipip_ext"
 
 ROOMS: dict[str, set[str]] = {
@@ -36,10 +38,12 @@ ROOMS: dict[str, set[str]] = {
     "runner": {"recipe", "run", "stages", "tracking", "check", "loop", "background"},
     "second_process": {"recipe", "run", "stages", "baselines", "loop", "runner"},
     "compare": {"recipe", "run", "potentials", "data", "report", "stages", "check", "runner", "tracking"},
-    "__init__": {"teachers"},
-    "cli": {
-        "recipe", "run", "data", "teachers", "stages", "tracking", "simulate", "check", "runner", "compare", "__init__",
+    "api": {
+        "recipe", "run", "potentials", "data", "teachers", "measure", "report", "stages", "tracking", "simulate",
+        "check", "runner", "compare",
     },
+    "__init__": set(),  # the door: it finds what it is asked for by name, see DOOR
+    "cli": {"run", "__init__"},
 }  # fmt: skip
 """Room -> the rooms that it may import, besides itself, `errors` and `units`: all of them stand above it."""
 
@@ -53,8 +57,11 @@ DOORS = {
 }
 """Foreign package -> the only modules or rooms of ours that import it."""
 
-LIGHT = ("errors", "units", "recipe")
-"""Rooms that a recipe is read in: no torch."""
+LIGHT = ("errors", "units", "recipe", "__init__", "cli")
+"""Rooms that a recipe is read in, or that are entered before anyone knows what is wanted: no torch."""
+
+DOOR = {"api", "recipe", "teachers", "check", "compare"}
+"""Rooms whose names `ipip_ext` gives to Python users."""
 
 
 def modules() -> list[str]:
@@ -151,6 +158,28 @@ def test_a_room_says_what_it_is_for(name):
         assert re.search(r"^Must not know: ", said, re.MULTILINE), name
 
 
+def test_the_door_opens_to_what_it_names():
+    """What mypy is told is found where it is said to be, and is all of `__all__` but `errors` and the version."""
+    told = {
+        (node.module, alias.name)
+        for block in tree("__init__").body if isinstance(block, ast.If)
+        for node in ast.walk(block) if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }  # fmt: skip
+    found = {(home, name) for home, names in ipip_ext._HOMES.items() for name in names}
+    assert told == found
+    assert {room(home.removeprefix("ipip_ext.")) for home, _ in found} == DOOR
+    assert {name for _, name in found} | {"errors", "__version__"} == set(ipip_ext.__all__)
+    assert set(dir(ipip_ext)) == set(ipip_ext.__all__)
+
+
+def test_rooms_that_share_their_name_with_a_function_hold_a_docstring_alone():
+    """Else they could not be imported before the package itself is."""
+    shared = [name for name in ipip_ext.__all__ if f"{name}.__init__" in modules()]
+    assert shared == ["check", "compare", "run", "simulate"]
+    assert all(len(tree(f"{name}.__init__").body) == 1 for name in shared)
+
+
 @pytest.mark.parametrize("name", modules())
 def test_foreign_packages_stay_behind_their_doors(name):
     for imported in imports(name):
@@ -161,6 +190,16 @@ def test_foreign_packages_stay_behind_their_doors(name):
 @pytest.mark.parametrize("name", [name for name in modules() if room(name) in LIGHT])
 def test_a_recipe_is_read_without_torch(name):
     assert not {"torch", "mace", "mlflow"} & {imported.split(".")[0] for imported in imports(name)}
+
+
+@pytest.mark.parametrize("name", [name for name in modules() if room(name) in ("api", "cli")])
+def test_calls_and_commands_have_few_parameters(name):
+    """What belongs together goes together: as `**options` of a typed set, or as one value."""
+    for node in ast.walk(tree(name)):
+        if isinstance(node, ast.FunctionDef):
+            given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            more = sum(one is not None for one in (node.args.vararg, node.args.kwarg))
+            assert len(given) + more <= 8, node.name
 
 
 @pytest.mark.parametrize("name", [name for name in modules() if name.startswith("stages.")])

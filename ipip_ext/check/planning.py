@@ -19,6 +19,8 @@ from ipip_ext.recipe.evaluate import Properties, Stability
 from ipip_ext.recipe.recipe import Recipe
 from ipip_ext.recipe.training import Fit
 from ipip_ext.recipe.walk import Explore
+from ipip_ext.report.html import parts
+from ipip_ext.run.console import duration
 from ipip_ext.stages.properties import as_nve
 from ipip_ext.stages.speed import WARM_UP
 from ipip_ext.stages.speed_cells import sizes, start_of, supercell
@@ -35,10 +37,27 @@ _TRAINING_STEP = 3.5
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will do. seconds: a rough estimate, by part."""
+    """What a run will do, a line a step. seconds: a rough estimate, by part, on this machine's `device`."""
 
     lines: list[str]
     seconds: dict[str, float]
+    device: str = ""
+
+    def __str__(self) -> str:
+        costs = [f"  {part:34s} {said:>9s}" for part, said in self._costs()]
+        return "\n".join([*self.lines, "", f"{self._title}:", *costs])
+
+    def _repr_html_(self) -> str:
+        costs = parts.table([(self._title, "time"), *self._costs()])
+        return parts.join(parts.preformatted("\n".join(self.lines)), costs)
+
+    @property
+    def _title(self) -> str:
+        return f"rough cost on this machine ({self.device})"
+
+    def _costs(self) -> list[tuple[str, str]]:
+        every = {**self.seconds, "all": sum(self.seconds.values())}
+        return [(part, duration(seconds)) for part, seconds in every.items()]
 
 
 def plan(recipe: Recipe, data: Dataset, teacher: Potential) -> Plan:
@@ -91,7 +110,7 @@ def plan(recipe: Recipe, data: Dataset, teacher: Potential) -> Plan:
     if recipe.evaluate.properties is not None:
         walks = _properties(recipe, recipe.evaluate.properties, t_teacher, t_student)
         lines, seconds = lines + walks.lines, seconds | walks.seconds
-    return Plan([*lines, *precision.told(recipe, data)], seconds)
+    return Plan([*lines, *precision.told(recipe, data)], seconds, recipe.device)
 
 
 def _speed(recipe: Recipe, data: Dataset, t_teacher: float, t_student: float) -> Plan:

@@ -24,7 +24,7 @@ from ipip_ext.potentials.base import Potential
 from ipip_ext.recipe.data import Ood
 from ipip_ext.run import provenance
 from ipip_ext.run.events import read_events
-from ipip_ext.run.layout import EVENTS, TABLE
+from ipip_ext.run.layout import EVENTS, TABLE, require_run
 from ipip_ext.run.record import RECORD, damaged, read_record
 from ipip_ext.stages.evaluate import predict, splits_of
 from ipip_ext.stages.report import read_rows
@@ -49,14 +49,21 @@ class Claim:
     text: str
     problem: str = ""
 
+    @property
+    def holds(self) -> bool:
+        """Whether it is true."""
+        return not self.problem
+
+    def __str__(self) -> str:
+        return f"holds  {self.text}" if self.holds else f"WRONG  {self.text}: {self.problem}"
+
 
 def verify(folder: Path) -> list[Claim]:
     """Return every claim of the finished run in `folder`, checked; writes nothing.
 
     Raises WorkspaceError if there is no finished run.
     """
-    if not (folder / "recipe.yaml").is_file():
-        raise WorkspaceError(f"{folder}: is no run folder (it holds no recipe.yaml); runs are made by `ipip-mace run`.")
+    require_run(folder)
     if not ((folder / "report" / RECORD).is_file() and (folder / TABLE).is_file()):
         raise WorkspaceError(f"{folder}: has no comparison yet; `ipip-mace status {folder}` tells where it stands.")
     records, claims = {}, []

@@ -2,4 +2,5 @@
 
 from ipip_ext.cli.main import main
 
-main()
+if __name__ == "__main__":
+    main()

@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
+import ipip_ext
 from ipip_ext.errors import RecipeError
-from ipip_ext.run import signals
+from ipip_ext.run.console import Console
 
-_ENSEMBLES = {"nvt": "nvt_langevin", "nvt_bussi": "nvt_bussi", "nve": "nve", "npt": "npt"}
 _ABOVE_0, _FROM_0, _FROM_1 = click.FloatRange(min=0, min_open=True), click.IntRange(min=0), click.IntRange(min=1)
 
 
@@ -18,7 +18,7 @@ _ABOVE_0, _FROM_0, _FROM_1 = click.FloatRange(min=0, min_open=True), click.IntRa
 @click.argument("model")
 @click.argument("structure")
 @click.option(
-    "--ensemble", type=click.Choice(list(_ENSEMBLES)), default="nvt", show_default=True,
+    "--ensemble", type=click.Choice(["nvt", "nvt_bussi", "nve", "npt"]), default="nvt", show_default=True,
     help="nvt: Langevin. nvt_bussi: stochastic velocity rescaling. npt: the cell keeps its shape.",
 )  # fmt: skip
 @click.option(
@@ -57,9 +57,7 @@ _ABOVE_0, _FROM_0, _FROM_1 = click.FloatRange(min=0, min_open=True), click.IntRa
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder of the results.  [md/<structure>]")
 @click.option("--trust-models", is_flag=True, help="Let another user's file load pickled models.")
 def md(
-    model: str, structure: str, ensemble: str, temperatures: tuple[str, ...], pressure_GPa: float | None,
-    supercell: tuple[int, int, int], restarts: int, limits: tuple[str, ...], seed: int, device: str, threads: int,
-    out: Path | None, trust_models: bool, **keys: Any,
+    model: str, structure: str, temperatures: tuple[str, ...], limits: tuple[str, ...], out: Path | None, **options: Any
 ) -> None:  # fmt: skip
     """Run MD of STRUCTURE with MODEL; the same command goes on after a stop.
 
@@ -67,28 +65,11 @@ def md(
     STRUCTURE: a file in any format that ASE reads, or file@index, such as md.traj@-1 or some.extxyz@:10; each of
     its structures walks. Velocities are drawn anew.
     """
-    if pressure_GPa is not None and ensemble != "npt":
-        raise RecipeError(f"md: pressure_GPa needs ensemble npt, not {ensemble}; nothing else keeps a pressure.")
-    from ipip_ext.run import device as devices
-    from ipip_ext.simulate import folder, plan, walk
-    from ipip_ext.simulate.summary import table
-    from ipip_ext.teachers.load import load_any
-
-    settings = plan.settings_of(
-        structure, ensemble=_ENSEMBLES[ensemble], temperatures_K=[_temperature(text) for text in temperatures],
-        pressure_GPa=pressure_GPa or 0.0, guard={**_limits(limits), "restarts": restarts}, **keys,
+    done = ipip_ext.simulate(
+        model, structure, out, progress=Console(), temperatures_K=[_temperature(text) for text in temperatures],
+        guard=_limits(limits), **options,
     )  # fmt: skip
-    planned = plan.plan(model, plan.read_starts(structure, supercell), settings, seed)
-    place = out or Path("md") / Path(structure.partition("@")[0]).stem
-    summary = folder.finished(planned, place)
-    if summary is None:
-        import torch
-
-        torch.set_num_threads(threads)
-        potential = load_any(model, devices.resolve(device), trusted=trust_models, say=_warn)
-        with signals.stoppable():
-            summary = walk.run(planned, potential, place)
-    click.echo(f"{table(summary)}\n{place}: trajectory.extxyz, log.csv, summary.json")
+    click.echo(f"{done}\n{done.folder}: trajectory.extxyz, log.csv, summary.json")
 
 
 def _temperature(text: str) -> float | tuple[float, float]:
@@ -107,7 +88,3 @@ def _limits(given: tuple[str, ...]) -> dict[str, str]:
     if wrong := [text for text in given if "=" not in text]:
         raise RecipeError(f"md: guard {wrong[0]} must read KEY=VALUE, such as max_force_eV_per_A=100.")
     return {key: value for key, _, value in (text.partition("=") for text in given)}
-
-
-def _warn(text: str) -> None:
-    click.echo(text, err=True)

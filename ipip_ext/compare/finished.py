@@ -10,14 +10,11 @@ from typing import Any
 from ipip_ext.compare.ablate_report import PLAN
 from ipip_ext.errors import WorkspaceError
 from ipip_ext.recipe.file import read_own
-from ipip_ext.run.layout import RECIPE, TABLE
+from ipip_ext.run.layout import RECIPE, TABLE, TEXT, require_run
 from ipip_ext.run.plain import flatten
 from ipip_ext.run.record import read_record
 from ipip_ext.stages.report import read_rows
 from ipip_ext.stages.report_tables import Row, cells
-
-TEXT = "compare.txt"
-"""A run's own table."""
 
 _GIVEN = {"data.train": "train", "data.test": "test", "data.valid": "valid", "explore.starts": "starts"}
 """Keys that name files, which count by content, and what `prepare` calls those files."""
@@ -98,8 +95,7 @@ def _expanded(folder: Path) -> list[Path]:
 
 
 def _read(name: str, folder: Path) -> Run:
-    if not (folder / RECIPE).is_file():
-        raise WorkspaceError(f"{folder}: is no run folder (it holds no {RECIPE}); runs are made by `ipip-mace run`.")
+    require_run(folder)
     if not all((folder / name).is_file() for name in (TABLE, TEXT)):
         raise WorkspaceError(f"{folder}: has no comparison yet; `ipip-mace status {folder}` tells where it stands.")
     record = read_record(folder / "prepare", "prepare")

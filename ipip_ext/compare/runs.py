@@ -18,7 +18,7 @@ from ipip_ext.compare.ablate_report import Stats
 from ipip_ext.compare.finished import Run
 from ipip_ext.data.tables import Table
 from ipip_ext.errors import WorkspaceError
-from ipip_ext.report.html import runs_page
+from ipip_ext.report.html import parts, runs_page, sections
 from ipip_ext.report.html.against import ENERGY, FORCE
 from ipip_ext.report.plots import LearningCurves
 from ipip_ext.run.layout import TABLE
@@ -142,10 +142,18 @@ class Comparison:
         return tables
 
     def __str__(self) -> str:
-        parts = [*self.warnings(), self.table(), self.means(), *self.curve_tables(), self.differences()]
-        return "\n\n".join(str(part) for part in parts if part)
+        """Return all tables; of a single run its own, whole."""
+        return self.runs[0].text if len(self.runs) == 1 else "\n\n".join(map(str, [*self.warnings(), *self._tables()]))
 
-    def write_html(self, path: Path) -> None:
+    def _repr_html_(self) -> str:
+        said = (parts.element("div", parts.text(warning), class_="warning") for warning in self.warnings())
+        return parts.join(*said, sections.tables(self._tables()))
+
+    def _tables(self) -> list[Table]:
+        found = [self.table(), self.means(), *self.curve_tables(), self.differences()]
+        return [table for table in found if table is not None]
+
+    def write_html(self, path: str | Path) -> None:
         """Write the page. Raises WorkspaceError where that can't be."""
         shown = runs_page.Compared(
             warnings=self.warnings(), table=self.table(), means=self.means(), curves=self.curves(),
@@ -154,7 +162,7 @@ class Comparison:
             origins=[(run.name, run.seed, run.record) for run in self.runs],
         )  # fmt: skip
         try:
-            path.write_text(runs_page.page_of(shown), encoding="utf-8")
+            Path(path).write_text(runs_page.page_of(shown), encoding="utf-8")
         except OSError as error:
             raise WorkspaceError(f"{path}: can't be written ({error.strerror}); name another file.") from None
 

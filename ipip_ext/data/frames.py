@@ -66,8 +66,15 @@ def read_structures(path: Path) -> list[Atoms]:
         raise DataError(f"{path}: can't be read ({_one_line(error)}); save it again as extended XYZ.") from error
     if not frames:
         raise DataError(f"{path}: holds no structures; save it again as extended XYZ.")
+    return checked(frames, path)
+
+
+def checked(frames: Sequence[Atoms], where: object) -> list[Atoms]:
+    """Return structures of `where`, such as a file. Raises DataError for one that can't be, or if there are none."""
+    if not frames:
+        raise DataError(f"{where}: holds no structures; give one or more.")
     for index, atoms in enumerate(frames):
-        _check_geometry(atoms, f"{path}: frame {index}")
+        _check_geometry(atoms, f"{where}: frame {index}")
     return list(frames)
 
 
@@ -75,11 +82,18 @@ def read_labelled(path: Path, keys: LabelKeys | None = None, prefix: str = "") -
     """Read frames with labels and normalise them to REF_*.
 
     prefix: start of frame ids for frames that have none.
+    Raises DataError as `normalised` does.
+    """
+    return normalised(read_structures(path), path, keys, prefix)
+
+
+def normalised(raw: Sequence[Atoms], path: Path, keys: LabelKeys | None = None, prefix: str = "") -> list[Atoms]:
+    """Return labelled frames with their labels as REF_*. path: where they are from, as errors name it.
+
     Raises DataError naming file, frame and remedy for labels that are absent, partial, non-finite
     or of the wrong shape.
     """
     keys = keys or LabelKeys()
-    raw = read_structures(path)
     found = [_labels_of(atoms, keys) for atoms in raw]
     for what, key in (("energy", keys.energy), ("forces", keys.forces), ("stress", keys.stress)):
         if key is not None:
@@ -153,7 +167,7 @@ def _labels_of(atoms: Atoms, keys: LabelKeys) -> dict[str, Any]:
     }
 
 
-def _check_present(path: Path, what: str, key: str, raw: list[Atoms], labels: list[Any]) -> None:
+def _check_present(path: Path, what: str, key: str, raw: Sequence[Atoms], labels: list[Any]) -> None:
     missing = [index for index, label in enumerate(labels) if label is None]
     if not missing:
         return
@@ -167,7 +181,7 @@ def _check_present(path: Path, what: str, key: str, raw: list[Atoms], labels: li
     raise DataError(f"{path}: no frame has {key}. Found: {_keys_found(raw)}. Set data.{what}_key to the right one.")
 
 
-def _keys_found(raw: list[Atoms]) -> str:
+def _keys_found(raw: Sequence[Atoms]) -> str:
     per_frame = sorted({key for atoms in raw for key in atoms.info})
     per_atom = sorted({key for atoms in raw for key in atoms.arrays} - {"numbers", "positions"})
     stored = sorted({key for a in raw if isinstance(a.calc, SinglePointCalculator) for key in a.calc.results})

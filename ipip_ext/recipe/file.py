@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
 
 from ipip_ext.errors import RecipeError
 from ipip_ext.recipe import students, yaml_core
+from ipip_ext.recipe.given import Origin
 from ipip_ext.recipe.overrides import override, put
-from ipip_ext.recipe.paths import absolute
 from ipip_ext.recipe.recipe import Recipe
-from ipip_ext.recipe.schema import explain
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = (), values: Mapping[str, Any] | None = None) -> Recipe:
@@ -35,25 +33,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = (), values: Mapping[str, 
 
 def parse_recipe(raw: dict[str, Any], *, where: str, root: Path) -> Recipe:
     """Turn plain data into a Recipe; `where` starts each error, `root` is where paths start."""
-    _check_values(raw, where)
-    raw = absolute(raw, root)
-    student = raw.get("student", {})
-    if not isinstance(student, dict):
-        raise RecipeError(f"{where}: student: must be a section with keys such as hidden_irreps.")
-    try:
-        config = students.config_class(str(student.get("backend", "mace")))
-    except RecipeError as error:
-        raise RecipeError(f"{where}: {error}") from None
-    try:
-        raw["student"] = config.model_validate(student)
-    except ValidationError as error:
-        raise explain(error, config, f"{where}: student") from None
-    try:
-        recipe = Recipe.model_validate(raw)
-    except ValidationError as error:
-        raise explain(error, Recipe, where) from None
-    recipe._folder, recipe._file = root, where
-    return recipe
+    return Recipe.model_validate(raw, context=Origin(where, root))
 
 
 def dump_recipe(recipe: Recipe) -> str:
@@ -109,23 +89,3 @@ def _read_text(text: str) -> Any:
 
 _OF_ANY_RUN = frozenset({"name", "seed", "device", "threads", "iterations", "data", "teacher", "student", "sample"})
 """Some of the keys that a run writes, all of them, whatever the user gave."""
-
-
-_LONGEST = 1000
-"""Characters of a value; no path, name or number needs more."""
-
-
-def _check_values(raw: dict[str, Any], where: str) -> None:
-    """Raise RecipeError for what no key takes and some would choke on; aliases are followed once."""
-    seen: set[int] = set()
-    ahead: list[tuple[str, Any, frozenset[int]]] = [("", raw, frozenset())]
-    while ahead:
-        key, value, above = ahead.pop()
-        if id(value) in above:
-            raise RecipeError(f"{where}: {key}: is an alias of what it stands in; write it out.")
-        if isinstance(value, str) and ("\0" in value or len(value) > _LONGEST):
-            raise RecipeError(f"{where}: {key}: holds a NUL or more than {_LONGEST} characters; shorten it.")
-        if isinstance(value, dict | list) and id(value) not in seen:
-            seen.add(id(value))
-            inner = value.items() if isinstance(value, dict) else enumerate(value)
-            ahead += [(f"{key}.{name}".lstrip("."), one, above | {id(value)}) for name, one in inner]

@@ -10,16 +10,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, PrivateAttr, SerializeAsAny, StrictBool, field_validator, model_validator
+from pydantic import (
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    SerializeAsAny,
+    StrictBool,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 
 from ipip_ext.recipe import students
 from ipip_ext.recipe.baselines import Baseline, Scratch, TeacherBaseline
 from ipip_ext.recipe.data import Data
 from ipip_ext.recipe.evaluate import Evaluate
 from ipip_ext.recipe.forget import Forget
+from ipip_ext.recipe.given import Origin, of_keywords, prepared
 from ipip_ext.recipe.labels import Committee, Correction, Label, Select
 from ipip_ext.recipe.numbers import Rounds, Share
-from ipip_ext.recipe.schema import Section
+from ipip_ext.recipe.schema import Section, explain
 from ipip_ext.recipe.tracking import Tracking
 from ipip_ext.recipe.training import Adapt, Finetune, Pretrain
 from ipip_ext.recipe.walk import Explore
@@ -169,12 +179,24 @@ class Recipe(Section):
             )
         return self
 
-    @field_validator("student", mode="before")
+    # the last, so that it stands around all others
+    @model_validator(mode="wrap")
     @classmethod
-    def _student_of_backend(cls, value: Any) -> Any:
-        if isinstance(value, dict):
-            return students.config_class(str(value.get("backend", "mace"))).model_validate(value)
-        return value
+    def _of_words(cls, words: Any, make: ModelWrapValidatorHandler[Recipe], info: ValidationInfo) -> Recipe:
+        """Make a recipe of a file's words, whose Origin is the context, or of keyword arguments, which have none.
+
+        Raises RecipeError. Paths of a recipe without a file count from the working directory.
+        """
+        if isinstance(words, Recipe):
+            return make(words)
+        origin = info.context or Origin("Recipe(...)", Path.cwd())
+        raw = words if info.context else of_keywords(words, origin)
+        try:
+            recipe = make(prepared(raw, origin))
+        except ValidationError as error:
+            raise explain(error, cls, origin.where) from None
+        recipe._folder, recipe._file = origin.root, origin.where
+        return recipe
 
 
 def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

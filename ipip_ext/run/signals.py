@@ -31,8 +31,8 @@ _MEANT_S = 1.0
 """A second Ctrl-C after this long is meant; before, the terminal and a wrapper may both have passed on one."""
 
 
-class Stopped(BaseException):
-    """The run was asked to stop. signum: by which signal."""
+class Stopped(KeyboardInterrupt):
+    """The run was asked to stop, as by Ctrl-C. signum: by which signal."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(f"signal {signal.Signals(signum).name}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,19 +59,26 @@ def read_starts(structure: str, supercell: tuple[int, int, int] = (1, 1, 1)) -> 
         path = Path(file)
     if not path.exists():
         raise DataError(f"{path}: no such file; check the path of the structure.")
-    starts = _chosen(fr.read_structures(path), index, path)
+    return repeated(_chosen(fr.read_structures(path), index, path), supercell, str(path))
+
+
+def repeated(starts: Sequence[Atoms], supercell: tuple[int, int, int], where: str) -> list[Atoms]:
+    """Return the structures repeated. where: how errors name them. Raises DataError where a cell can't be repeated."""
     for number, start in enumerate(starts):
         for axis, times in enumerate(supercell):
             if times > 1 and not start.pbc[axis]:
                 raise DataError(
-                    f"{path}: structure {number} is not periodic along cell vector {axis + 1}, so it can't be repeated"
+                    f"{where}: structure {number} is not periodic along cell vector {axis + 1}, so it can't be repeated"
                     " there; take 1 in supercell."
                 )
     return [start.repeat(supercell) for start in starts]
 
 
-def plan(model: str, starts: list[Atoms], settings: Explore, seed: int) -> Plan:
-    """Return what is to be done. Raises DataError for starts that can't move so, ModelFileError without a model."""
+def plan(model: str | Mapping[str, Any], starts: list[Atoms], settings: Explore, seed: int) -> Plan:
+    """Return what is to be done. model: a folder, a file or a calculator entry.
+
+    Raises DataError for starts that can't move so, ModelFileError without a model.
+    """
     md.check_starts(starts, settings.ensemble)
     parameters = {
         "model": _identity(model),
@@ -94,8 +101,10 @@ def _chosen(frames: Sequence[Atoms], index: str, path: Path) -> list[Atoms]:
     return found
 
 
-def _identity(model: str) -> Any:
+def _identity(model: str | Mapping[str, Any]) -> Any:
     """Return what tells one model from another: hashes of its files, or the calculator entry."""
+    if isinstance(model, Mapping):
+        return {"entry": dict(model)}
     path = Path(model)
     if path.is_dir():
         return {file.name: provenance.sha256(file) for file in sorted(model_folder(path).glob("student.*"))}

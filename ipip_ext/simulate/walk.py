@@ -14,8 +14,8 @@ from ipip_ext.md.replicas import start_name
 from ipip_ext.potentials.base import Potential
 from ipip_ext.potentials.compute import require_stress, words
 from ipip_ext.run import disk, lock, provenance, signals
-from ipip_ext.run.console import Console, LogFile, duration
-from ipip_ext.run.events import Event, EventBus
+from ipip_ext.run.console import LogFile, duration
+from ipip_ext.run.events import Event, EventBus, Sink
 from ipip_ext.simulate.files import Written, write_json
 from ipip_ext.simulate.folder import PARAMETERS, PROGRESS, SUMMARY, finished, refuse_other
 from ipip_ext.simulate.plan import Plan
@@ -47,9 +47,10 @@ def check(potential: Potential, plan: Plan) -> None:
         require_stress(potential, plan.starts[0])
 
 
-def run(plan: Plan, potential: Potential, folder: Path, *, quiet: bool = False) -> dict[str, Any]:
+def run(plan: Plan, potential: Potential, folder: Path, *, show: Sink | None = None) -> dict[str, Any]:
     """Walk as planned in `folder`, or go on where it stands; return the summary.
 
+    show: a sink of events for those who watch.
     Leaves trajectory.extxyz, log.csv, log.txt, parameters.json and summary.json.
     Raises UserError as `check` and `finished` do, before anything is written; StageFailed if there is not one frame.
     """
@@ -63,7 +64,7 @@ def run(plan: Plan, potential: Potential, folder: Path, *, quiet: bool = False) 
         refuse_other(plan, folder)  # whoever had the lock since may have done something else here
         try:
             write_json(folder / PARAMETERS, plan.parameters)
-            return _run(plan, potential, folder, quiet)
+            return _run(plan, potential, folder, show)
         except Exception as error:
             if why := disk.trouble(error):
                 raise WorkspaceError(
@@ -72,10 +73,10 @@ def run(plan: Plan, potential: Potential, folder: Path, *, quiet: bool = False) 
             raise
 
 
-def _run(plan: Plan, potential: Potential, folder: Path, quiet: bool) -> dict[str, Any]:
+def _run(plan: Plan, potential: Potential, folder: Path, show: Sink | None) -> dict[str, Any]:
     bus = EventBus([signals.at_safe_points, LogFile(folder / PROGRESS)])
-    if not quiet:
-        bus.sinks.append(Console())
+    if show is not None:
+        bus.sinks.append(show)
     bus.emit(Event("stage", "started", stage=_STAGE))
     if said := md.too_long(plan.settings.timestep_fs, plan.starts):
         bus.emit(Event("note", said, stage=_STAGE))

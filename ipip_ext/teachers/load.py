@@ -34,9 +34,9 @@ def load_calculator(path: str | Path, device: str = "cpu", *, committee: bool = 
     return backend.calculator(backend.load(folder), device)
 
 
-def load_potential(path: Path, device: str = "cpu") -> Potential:
+def load_potential(path: str | Path, device: str = "cpu") -> Potential:
     """Return the same student as a batched Potential."""
-    folder = model_folder(path)
+    folder = model_folder(Path(path))
     backend = registry.backend(backend_of(folder))
     return backend.potential(backend.load(folder), device)
 
@@ -86,13 +86,15 @@ def backend_of(folder: Path) -> str:
 
 
 def load_any(
-    model: str, device: str, *, trusted: bool = False, say: Callable[[str], None] = lambda _: None
+    model: str | Mapping[str, Any], device: str, *, trusted: bool = False, say: Callable[[str], None] = lambda _: None
 ) -> Potential:  # fmt: skip
     """Return the Potential that `model` names: a folder, a .model file, or a calculator entry.
 
     trusted: whether a pickled model may be another user's. say: is told each pickled file and its SHA-256 before it
     is loaded. Raises ModelFileError or CalculatorError.
     """
+    if isinstance(model, Mapping):
+        return _make(model, device, trusted, say)
     path = Path(model)
     if path.is_dir():
         return load_potential(path, device)

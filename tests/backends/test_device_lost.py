@@ -11,7 +11,7 @@ import pytest
 from alloy import cell, write_recipe
 from click.testing import CliRunner
 
-from ipip_ext.backends.testing import E0S_EV, alloy
+from ipip_ext.backends.conformance.task import E0S_EV, alloy
 from ipip_ext.cli.main import main
 from ipip_ext.errors import DeviceLost
 from ipip_ext.potentials.compute import compute_each

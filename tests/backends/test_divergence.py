@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from ipip_ext.backends.conformance.task import E0S_EV, alloy
 from ipip_ext.backends.mace.backend import MaceBackend
-from ipip_ext.backends.testing import E0S_EV, alloy
 from ipip_ext.data import frames as fr
 from ipip_ext.errors import Diverged, StageFailed
 from ipip_ext.potentials.base import Prediction

@@ -11,8 +11,9 @@ import pytest
 import torch
 from tiny_mace import TINY
 
+from ipip_ext.backends.conformance.task import E0S_EV, alloy
 from ipip_ext.backends.mace.backend import MaceBackend
-from ipip_ext.backends.testing import E0S_EV, BackendConformance, alloy
+from ipip_ext.backends.testing import BackendConformance
 from ipip_ext.errors import DataError, RecipeError
 from ipip_ext.recipe.students import MaceConfig
 from ipip_ext.recipe.training import Fit

@@ -9,11 +9,11 @@ import pytest
 import torch
 from ase import Atoms
 
+from ipip_ext.backends.conformance.task import E0S_EV, alloy
 from ipip_ext.backends.mace import convolution
 from ipip_ext.backends.mace._mace import modules
 from ipip_ext.backends.mace.graphs import collate, graph_of, species_index
 from ipip_ext.backends.mace.model import Student, build, measure
-from ipip_ext.backends.testing import E0S_EV, alloy
 from ipip_ext.recipe.students import MaceConfig
 
 LONE = Atoms("Cu", [[0.0, 0.0, 0.0]], cell=[20.0] * 3, pbc=True)

@@ -14,8 +14,8 @@ from strangers import Evil
 from tiny_mace import TINY
 
 from ipip_ext.backends import known_models
+from ipip_ext.backends.conformance.task import E0S_EV, alloy
 from ipip_ext.backends.mace.backend import MaceBackend
-from ipip_ext.backends.testing import E0S_EV, alloy
 from ipip_ext.errors import CalculatorError, ModelFileError
 
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from test_mace import TINY
 
+from ipip_ext.backends.conformance.task import E0S_EV, alloy
 from ipip_ext.backends.mace import replay, session
 from ipip_ext.backends.mace.backend import MaceBackend
-from ipip_ext.backends.testing import E0S_EV, alloy
 
 
 @pytest.fixture(scope="module")

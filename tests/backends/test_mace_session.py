@@ -13,11 +13,11 @@ from test_mace import TINY
 
 from ipip_ext import md
 from ipip_ext.backends.base import FitData, FitJob
+from ipip_ext.backends.conformance.task import E0S_EV, alloy
 from ipip_ext.backends.mace import verlet
 from ipip_ext.backends.mace.backend import MaceBackend
 from ipip_ext.backends.mace.predict import MacePotential
 from ipip_ext.backends.mace.session import MaceSession
-from ipip_ext.backends.testing import E0S_EV, alloy
 from ipip_ext.md.replicas import initial_momenta
 from ipip_ext.md.walkers import new_generator
 from ipip_ext.potentials.compute import Repeated

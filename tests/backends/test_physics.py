@@ -10,8 +10,8 @@ from ase import Atoms, units
 from ase.md.verlet import VelocityVerlet
 
 from ipip_ext.backends.base import FitData, FitJob
+from ipip_ext.backends.conformance.task import E0S_EV, alloy
 from ipip_ext.backends.mace.backend import MaceBackend
-from ipip_ext.backends.testing import E0S_EV, alloy
 from ipip_ext.md.replicas import initial_momenta
 from ipip_ext.md.walkers import new_generator
 from ipip_ext.recipe.file import load_recipe

@@ -9,10 +9,10 @@ from test_mace import TINY
 
 from ipip_ext.backends import recorded, training
 from ipip_ext.backends.base import FitData, FitHooks
+from ipip_ext.backends.conformance.task import E0S_EV, alloy
 from ipip_ext.backends.mace.backend import MaceBackend
 from ipip_ext.backends.mace.network import MaceNetwork
 from ipip_ext.backends.recorded import Room, room_for
-from ipip_ext.backends.testing import E0S_EV, alloy
 from ipip_ext.recipe.training import Fit
 
 SETTINGS = Fit(epochs=3, batch_size=4, lr=0.01, warmup_steps=2, energy_weight=1.0)

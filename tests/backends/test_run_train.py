@@ -14,9 +14,9 @@ from click.testing import CliRunner
 from foundation import write_foundation
 
 from ipip_ext.backends.base import FitData, FitHooks, FitJob, Tuning
+from ipip_ext.backends.conformance.task import Interrupted, alloy
 from ipip_ext.backends.mace.backend import MaceBackend
 from ipip_ext.backends.mace.run_train.process import RunTrain
-from ipip_ext.backends.testing import Interrupted, alloy
 from ipip_ext.check import preflight
 from ipip_ext.cli.main import main
 from ipip_ext.data import frames as fr

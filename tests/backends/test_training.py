@@ -7,9 +7,9 @@ import torch
 from tiny_mace import TINY
 
 from ipip_ext.backends.base import FitData, FitHooks, FitJob
+from ipip_ext.backends.conformance.task import E0S_EV, alloy
 from ipip_ext.backends.mace.backend import MaceBackend
 from ipip_ext.backends.mace.network import MaceNetwork
-from ipip_ext.backends.testing import E0S_EV, alloy
 from ipip_ext.backends.training import Trainer
 from ipip_ext.data import frames as fr
 from ipip_ext.errors import Diverged, StageFailed

@@ -271,13 +271,13 @@ def test_workdir_and_offline_tracking(tmp_path, finished_run, monkeypatch):
 
 
 def test_an_interrupt_and_a_failure_are_told_apart(finished, monkeypatch):
-    def stop(*args: object) -> None:
+    def stop(*args: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    def fail(*args: object) -> None:
+    def fail(*args: object, **options: object) -> None:
         raise StageFailed("explore: it\n  burst")
 
-    def bug(*args: object) -> None:
+    def bug(*args: object, **options: object) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr(runner, "run", stop)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ipip_ext.check.status import describe
+from ipip_ext.check.status import status
 from ipip_ext.measure import timing
 from ipip_ext.run.events import EventBus, JsonLines
 from ipip_ext.run.layout import EVENTS
@@ -88,13 +88,13 @@ def test_what_was_borrowed_was_not_spent_here(tmp_path):
     spend(run.root, {"iter-00/finetune": 5.0, "baseline-scratch/scratch": 2.0})
     assert by_kind(run.root) == {"scratch": ("here", 1, 2.0, 1.0), "finetune": ("borrowed", 1, 5.0, None)}
     (run.root / "recipe.yaml").touch()
-    assert describe(run.root).endswith("borrowed: copied from another run of the grid, which spent that time.")
+    assert str(status(run.root)).endswith("borrowed: copied from another run of the grid, which spent that time.")
 
 
 def test_a_folder_without_stages_has_no_table(tmp_path):
     (tmp_path / "recipe.yaml").touch()
     assert timing.times(tmp_path) == []
-    assert "where the time went" not in describe(tmp_path)
+    assert "where the time went" not in str(status(tmp_path))
 
 
 @pytest.mark.slow
@@ -114,4 +114,4 @@ def test_a_finished_run_tells_where_its_time_went(finished_run):
     assert sum(float(row["share"]) for row in rows) == pytest.approx(1.0, abs=1e-3)
     table = timing.table(timing.times(run))
     assert (run / "compare.txt").read_text().endswith(f"\n\n{table}\n")
-    assert describe(run).endswith(f"\n\n{table}")
+    assert str(status(run)).endswith(f"\n\n{table}")

@@ -15,8 +15,8 @@ from tiny_mace import TINY
 
 from ipip_ext import md
 from ipip_ext.backends.committee import CommitteePotential
+from ipip_ext.backends.conformance.task import E0S_EV, alloy
 from ipip_ext.backends.mace.backend import MaceBackend
-from ipip_ext.backends.testing import E0S_EV, alloy
 from ipip_ext.data.frames import read_structures
 from ipip_ext.errors import DataError, IpipError
 from ipip_ext.potentials.base import FrameFailed

@@ -14,8 +14,8 @@ from tiny_mace import TINY
 
 from ipip_ext import md
 from ipip_ext.backends.committee import CommitteePotential
+from ipip_ext.backends.conformance.task import alloy
 from ipip_ext.backends.mace.backend import MaceBackend
-from ipip_ext.backends.testing import alloy
 from ipip_ext.potentials.base import Potential
 from ipip_ext.recipe.walk import Explore, Guard
 from ipip_ext.teachers.entries import make

@@ -18,7 +18,8 @@ from ipip_ext.recipe.data import Ood
 from ipip_ext.report.html.against import ENERGY, FORCE
 from ipip_ext.report.shown import Asked, Shown, ShownModel, Speed, Sureness, Walks
 from ipip_ext.run.events import EventBus
-from ipip_ext.run.workspace import Done, Workspace
+from ipip_ext.run.stage import Done
+from ipip_ext.run.workspace import Workspace
 from ipip_ext.stages.report import report
 
 EVIL = '<script>alert("1")</script>'

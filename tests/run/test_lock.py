@@ -109,7 +109,7 @@ def test_of_many_that_find_a_stale_lock_one_at_a_time_goes_on(tmp_path):
     code = """
 import os, sys, time
 from pathlib import Path
-from ipip_ext import lock
+from ipip_ext.run import lock
 from ipip_ext.errors import WorkspaceError
 folder, name = Path(sys.argv[1]), sys.argv[2]
 while True:

@@ -11,13 +11,13 @@ from alloy import refused
 from click.testing import CliRunner
 
 from ipip_ext import runner
-from ipip_ext.check.status import describe
 from ipip_ext.check.verify import verify
 from ipip_ext.cli.main import main
 from ipip_ext.errors import UserError
 from ipip_ext.recipe.file import load_recipe
 from ipip_ext.run import redo, signals
 from ipip_ext.run.layout import PUBLISHED
+from ipip_ext.teachers.entries import describe
 from ipip_ext.teachers.load import load_calculator
 
 RUN = Path("runs/tiny")

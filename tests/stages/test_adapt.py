@@ -14,8 +14,8 @@ from foundation import write_foundation
 
 from ipip_ext import runner
 from ipip_ext.backends.base import FitData, FitHooks, FitJob
+from ipip_ext.backends.conformance.task import Interrupted, alloy
 from ipip_ext.backends.mace.backend import MaceBackend
-from ipip_ext.backends.testing import Interrupted, alloy
 from ipip_ext.cli.main import main
 from ipip_ext.data import frames as fr
 from ipip_ext.data.metrics import errors

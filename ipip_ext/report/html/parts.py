@@ -58,6 +58,11 @@ def paragraph(words: str, class_: str = "") -> Html:
     return element("p", text(words), class_=class_) if class_ else element("p", text(words))
 
 
+def preformatted(words: str) -> Html:
+    """Return plain text with its lines and spaces as they stand."""
+    return element("pre", text(words))
+
+
 def notes(lines: Sequence[str]) -> Html:
     """Return small print, a line each."""
     return join(*(paragraph(line, "note") for line in lines))

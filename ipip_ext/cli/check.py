@@ -1,0 +1,15 @@
+"""`ipip-mace check`: is all in order, what will be done, what will it cost."""
+
+from __future__ import annotations
+
+import click
+
+import ipip_ext
+from ipip_ext.cli.options import with_recipe
+
+
+@click.command()
+@with_recipe
+def check(recipe: ipip_ext.Recipe, *, trust_models: bool) -> None:
+    """Validate RECIPE and its data without running, and print the plan and a rough cost."""
+    click.echo(ipip_ext.check(recipe, trust_models=trust_models))
