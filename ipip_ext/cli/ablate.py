@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 import ipip_ext
+from ipip_ext.cli.echo import echo
 from ipip_ext.cli.options import FILE, TRUST
 
 
@@ -27,4 +28,4 @@ def ablate(
     the same command goes on after a kill. For keys that hold a list, none is the empty one and a+b is [a, b].
     """
     done = ipip_ext.ablate(recipe, vary, *overrides, seeds=seeds, folder=workdir, trust_models=trust_models)
-    click.echo(f"\n{done}")
+    echo(f"\n{done}")

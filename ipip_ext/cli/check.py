@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 import ipip_ext
+from ipip_ext.cli.echo import echo
 from ipip_ext.cli.options import with_recipe
 
 
@@ -12,4 +13,4 @@ from ipip_ext.cli.options import with_recipe
 @with_recipe
 def check(recipe: ipip_ext.Recipe, *, trust_models: bool) -> None:
     """Validate RECIPE and its data without running, and print the plan and a rough cost."""
-    click.echo(ipip_ext.check(recipe, trust_models=trust_models))
+    echo(ipip_ext.check(recipe, trust_models=trust_models))

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 import ipip_ext
+from ipip_ext.cli.echo import echo
 from ipip_ext.cli.options import FILE
 
 
@@ -20,7 +21,7 @@ def compare(folders: tuple[Path, ...], html: Path | None) -> None:
     runs that differ in the number of reference labels make a learning curve.
     """
     found = ipip_ext.compare(*folders)
-    click.echo(found if len(found.runs) > 1 else f"{folders[0]}\n{found}")
+    echo(found if len(found.runs) > 1 else f"{folders[0]}\n{found}")
     if html is not None:
         found.write_html(html)
-        click.echo(f"report: {html}")
+        echo(f"report: {html}")

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 import ipip_ext
+from ipip_ext.cli.echo import echo
 from ipip_ext.cli.options import FILE, TRUST
 
 
@@ -30,8 +31,8 @@ def evaluate(model: str, data: Path, *, as_json: bool, **options: Any) -> None:
     """
     found = ipip_ext.evaluate(model, data, **options)
     if as_json:
-        click.echo(json.dumps({"model": model, "data": str(data), **found}))
+        echo(json.dumps({"model": model, "data": str(data), **found}))
         return
-    click.echo(f"{model} on {found.pop('n_frames')} frames of {data}")
+    echo(f"{model} on {found.pop('n_frames')} frames of {data}")
     for key, value in found.items():
-        click.echo(f"  {key:28s} {value:10.2f}")
+        echo(f"  {key:28s} {value:10.2f}")

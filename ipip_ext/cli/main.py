@@ -14,6 +14,7 @@ from ipip_ext import __version__
 from ipip_ext.cli.ablate import ablate
 from ipip_ext.cli.check import check
 from ipip_ext.cli.compare import compare
+from ipip_ext.cli.echo import echo
 from ipip_ext.cli.evaluate import evaluate
 from ipip_ext.cli.init import init
 from ipip_ext.cli.md import md
@@ -38,21 +39,21 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except UserError as error:
-            click.echo(f"error: {_one_line(error)}", err=True)
+            echo(f"error: {_one_line(error)}", err=True)
             ctx.exit(2)
         except IpipError as error:
-            click.echo(f"failed: {_one_line(error)}", err=True)
+            echo(f"failed: {_one_line(error)}", err=True)
             ctx.exit(1)
         except OSError as error:
             if error.filename is None or error.errno not in _OF_THE_PLACE:
                 raise
-            click.echo(f"error: {error.filename}: {error.strerror}; name another file.", err=True)
+            echo(f"error: {error.filename}: {error.strerror}; name another file.", err=True)
             ctx.exit(2)
         except signals.Stopped as stop:
-            click.echo(f"stopped by {stop}; all that is finished is kept. To go on: {_again()}", err=True)
+            echo(f"stopped by {stop}; all that is finished is kept. To go on: {_again()}", err=True)
             ctx.exit(stop.exit_code)
         except KeyboardInterrupt:
-            click.echo("interrupted; the same command goes on from here", err=True)
+            echo("interrupted; the same command goes on from here", err=True)
             ctx.exit(130)
 
 
@@ -74,7 +75,7 @@ class _Told(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a record."""
-        click.echo(record.getMessage(), err=True)
+        echo(record.getMessage(), err=True)
 
 
 def _again() -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 import ipip_ext
+from ipip_ext.cli.echo import echo
 from ipip_ext.errors import RecipeError
 from ipip_ext.run.console import Console
 
@@ -69,7 +70,7 @@ def md(
         model, structure, out, progress=Console(), temperatures_K=[_temperature(text) for text in temperatures],
         guard=_limits(limits), **options,
     )  # fmt: skip
-    click.echo(f"{done}\n{done.folder}: trajectory.extxyz, log.csv, summary.json")
+    echo(f"{done}\n{done.folder}: trajectory.extxyz, log.csv, summary.json")
 
 
 def _temperature(text: str) -> float | tuple[float, float]:

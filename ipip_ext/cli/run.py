@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 import ipip_ext
+from ipip_ext.cli.echo import echo
 from ipip_ext.cli.options import FILE, with_recipe
 from ipip_ext.run.console import Console
 
@@ -18,7 +19,7 @@ from ipip_ext.run.console import Console
 def run(recipe: ipip_ext.Recipe, workdir: Path | None, redo: str | None, *, trust_models: bool) -> None:
     """Run RECIPE, or go on where it stands."""
     done = ipip_ext.run(recipe, workdir, redo=redo, progress=Console(), trust_models=trust_models)
-    click.echo(f"\n{done.text}")
-    click.echo(f"model: {done.model}")
+    echo(f"\n{done.text}")
+    echo(f"model: {done.model}")
     if done.where_to_compare is not None:
-        click.echo(f"compare: {done.where_to_compare}")
+        echo(f"compare: {done.where_to_compare}")

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 import ipip_ext
+from ipip_ext.cli.echo import echo
 from ipip_ext.cli.options import FILE
 
 
@@ -14,4 +15,4 @@ from ipip_ext.cli.options import FILE
 @click.argument("folder", type=FILE)
 def status(folder: Path) -> None:
     """Tell where the run in FOLDER stands."""
-    click.echo(ipip_ext.open_run(folder).status())
+    echo(ipip_ext.open_run(folder).status())

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 import ipip_ext
+from ipip_ext.cli.echo import echo
 from ipip_ext.cli.options import FILE
 
 
@@ -20,7 +21,7 @@ def verify(folder: Path) -> None:
     """
     claims = ipip_ext.open_run(folder).verify()
     for claim in claims:
-        click.echo(claim)
+        echo(claim)
     wrong = sum(not claim.holds for claim in claims)
-    click.echo(f"{wrong} of {len(claims)} claims do not hold" if wrong else f"all {len(claims)} claims hold")
+    echo(f"{wrong} of {len(claims)} claims do not hold" if wrong else f"all {len(claims)} claims hold")
     sys.exit(1 if wrong else 0)

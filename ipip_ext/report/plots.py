@@ -12,10 +12,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, ScalarFormatter
 from numpy.typing import NDArray
 
+from ipip_ext.run.printable import one_line
+
 
 def plain(text: str) -> str:
     """Return a name as matplotlib shows it: no dollar begins a formula, no underscore hides it from a legend."""
-    return ("\u200b" if text.startswith("_") else "") + text.replace("$", r"\$")
+    shown = one_line(text)
+    return ("\u200b" if shown.startswith("_") else "") + shown.replace("$", r"\$")
 
 
 def parity(path: Path, forces: Mapping[str, Mapping[str, NDArray[np.float64]]]) -> None:

@@ -11,6 +11,7 @@ import click
 from tqdm import tqdm
 
 from ipip_ext.run.events import Event
+from ipip_ext.run.printable import printable
 
 _EVERY_S = 10.0
 """Seconds between plain progress lines."""
@@ -54,7 +55,7 @@ class Console:
             self._say(_sentence(event))
 
     def _advance(self, event: Event) -> None:
-        text = str(event.data.get("text", ""))
+        text = printable(event.data.get("text", ""))
         if self.tty:
             if self.bar is None:
                 form = "{desc} {percentage:3.0f}% |{bar}| {elapsed}<{remaining}{postfix}"
@@ -88,7 +89,7 @@ def duration(seconds: float) -> str:
 def _sentence(event: Event) -> str:
     where = f"{event.stage}: " if event.stage else ""
     known = _SENTENCES.get(event.kind)
-    return known(event) if known is not None else where + event.name
+    return printable(known(event) if known is not None else where + event.name)
 
 
 def _stage(event: Event) -> str:

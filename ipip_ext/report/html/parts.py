@@ -8,6 +8,8 @@ from html import escape
 from pathlib import Path
 from typing import NewType
 
+from ipip_ext.run.printable import printable
+
 Html = NewType("Html", str)
 
 _STYLE = """
@@ -39,7 +41,7 @@ _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 def text(value: object) -> Html:
     """Return `value` as text that means nothing to a browser."""
-    return Html(escape(str(value), quote=True))
+    return Html(escape(printable(value), quote=True))
 
 
 def join(*inner: Html) -> Html:
