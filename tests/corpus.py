@@ -24,6 +24,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from ipip_ext.cli import main as cli
+from ipip_ext.cli.options import FILE
 
 EMT = "{python: 'ase.calculators.emt:EMT'}"
 MD = ("md", EMT, "data/starts.extxyz", "--time-ps", "0.002", "--out", "walked")
@@ -63,14 +64,15 @@ def readers() -> None:
 
 
 @readers.command()
-@click.argument("recipe", type=cli.FILE)
+@click.argument("recipe", type=FILE)
 def check(recipe: Path) -> None:
+    from ipip_ext.api.recipes import admitted
     from ipip_ext.check import preflight
     from ipip_ext.recipe.file import load_recipe
     from ipip_ext.runner import on_this_machine
 
     loaded = load_recipe(recipe)
-    cli._require_trust(loaded, trusted=False)
+    admitted(loaded, trusted=False)
     preflight.check(on_this_machine(loaded))
 
 
