@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -11,10 +12,13 @@ from pathlib import Path
 
 from ipip_ext.run import disk
 
+log = logging.getLogger("ipip_ext")
+
 LOCK = ".lock"
 """What the name of the lock beside a store's file ends with."""
 WAIT_S = 60.0
 """How long another process may take to make the store, or to look for its experiment there."""
+TOLD_AFTER_S = 20.0
 _LOOK_EVERY_S = 0.1
 _JOURNALS = ("-journal", "-wal", "-shm")
 """Files of sqlite's beside one that it was killed at."""
@@ -61,7 +65,7 @@ def _clear(part: Path) -> None:
 
 
 def _locked(path: Path) -> int | None:
-    deadline = time.monotonic() + WAIT_S
+    start, told = time.monotonic(), False
     while True:
         try:
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
@@ -72,9 +76,13 @@ def _locked(path: Path) -> int | None:
             if path.exists() and os.path.samestat(os.fstat(handle), path.stat()):
                 return handle
         except BlockingIOError:
-            if time.monotonic() > deadline:
+            waited_s = time.monotonic() - start
+            if waited_s > WAIT_S:
                 os.close(handle)
                 raise TimeoutError(f"another process has held {path} for {WAIT_S:.0f} s.") from None
+            if waited_s > TOLD_AFTER_S and not told:
+                log.warning("waiting for another process, which is making MLflow's store and holds %s", path)
+                told = True
             time.sleep(_LOOK_EVERY_S)
         except OSError:
             return handle

@@ -127,8 +127,8 @@ class Runs:
             self._client.log_batch(run_id, metrics=places)
 
     def _tag(self, run_id: str, entry: Entry) -> None:
-        with self._unless_refused(run_id, "a tag"):
-            for key, value in entry.tags.items():
+        for key, value in entry.tags.items():
+            with self._unless_refused(run_id, f"the tag {key}"):
                 self._client.set_tag(run_id, key, value)
         there = self._client.get_run(run_id).data.tags if entry.gone else {}
         for key in there.keys() & set(entry.gone):

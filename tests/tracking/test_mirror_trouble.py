@@ -111,6 +111,21 @@ def test_an_attempt_that_ended_amid_logging_is_repeated_without_duplicates(folde
     assert all(len(history(tracking, run, key)) == 1 for run in runs.values() for key in FINAL)
 
 
+def test_a_database_that_breaks_says_one_line_and_no_traceback(folder, tracking, tmp_path, caplog, capfd):
+    """MLflow logs a traceback of sixty lines for it."""
+    events = [event for event in make_events(folder) if event.name != "lost"]
+    sink = MlflowMirror(folder, tracking, "mos2")
+    emit(folder, events[:4], sink)
+    with sqlite3.connect(tmp_path / "mlflow.db") as other:
+        other.execute("DROP TABLE latest_metrics")
+    other.close()
+    emit(folder, events[4:], sink)
+    (said,) = [record.message for record in caplog.records]
+    assert said.startswith("tracking stopped: MlflowException: ")
+    assert "no such table" in said
+    assert capfd.readouterr().err == ""
+
+
 def test_an_error_while_logging_stops_tracking_only(folder, tracking, caplog, monkeypatch):
     def fail(*args, **kwargs):
         raise OSError(30, "Read-only file system")

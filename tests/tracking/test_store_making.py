@@ -71,12 +71,14 @@ def test_whoever_comes_later_waits(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_lock_that_is_never_given_back_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(making, "WAIT_S", 0.2)
+def test_a_lock_that_is_never_given_back_is_told(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(making, "WAIT_S", 0.5)
+    monkeypatch.setattr(making, "TOLD_AFTER_S", 0.1)
     handle = os.open(tmp_path / "mlflow.db.lock", os.O_RDWR | os.O_CREAT)
     fcntl.flock(handle, fcntl.LOCK_EX)
     with pytest.raises(TimeoutError, match=r"has held .*mlflow\.db\.lock"), making.alone(tmp_path / "mlflow.db"):
         pass
+    assert caplog.text.count("waiting for another process") == 1
     os.close(handle)  # as the system does for a process that is gone
     with making.alone(tmp_path / "mlflow.db"):
         assert (tmp_path / "mlflow.db.lock").is_file()
