@@ -9,7 +9,8 @@ from typing import Any
 
 from ipip_ext.run import disk
 from ipip_ext.run.layout import EVENTS
-from ipip_ext.tracking.names import name_of, shown
+from ipip_ext.run.printable import one_line
+from ipip_ext.tracking.names import name_of
 
 log = logging.getLogger("ipip_ext")
 
@@ -22,7 +23,7 @@ def upload(client: Any, run_id: str, run_folder: Path, run: str, artifact: str) 
     """
     path = run_folder / artifact
     if _leads_out(path, run_folder):
-        log.warning("%s names %s, outside of the run folder, so MLflow does not get it", EVENTS, shown(artifact))
+        log.warning("%s names %s, outside of the run folder, so MLflow does not get it", EVENTS, one_line(artifact))
         return
     inside = Path(os.path.relpath(path, run_folder))
     if run and inside.parts[:1] == (run,):
@@ -32,7 +33,7 @@ def upload(client: Any, run_id: str, run_folder: Path, run: str, artifact: str) 
     elif path.is_file():
         client.log_artifact(run_id, str(path), _place(inside.parent))
     else:
-        log.warning("%s is not there, so MLflow does not get it", shown(str(path)))
+        log.warning("%s is not there, so MLflow does not get it", one_line(path))
 
 
 def _place(folder: Path) -> str | None:

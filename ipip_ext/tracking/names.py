@@ -28,11 +28,6 @@ def model_name_of(text: str) -> str:
     return _distinct(text, _like(re.sub("[/:]", "_", text)))
 
 
-def shown(text: str) -> str:
-    """Return `text` for a terminal: a file's control characters as Python writes them."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
-
-
 def _like(text: str) -> str:
     legal = re.sub(r"[^\w\-. :/]", "_", text) if text.strip() else "_"
     parts = [part if part.strip(".") else "_" * max(len(part), 1) for part in legal.split("/")]

@@ -13,11 +13,12 @@ from typing import Any
 
 from ipip_ext import __version__
 from ipip_ext.recipe.tracking import Tracking
+from ipip_ext.run.printable import one_line
 from ipip_ext.tracking import artifacts
 from ipip_ext.tracking.entries import CHILD_PARAMS, Entry, Input, run_title
 from ipip_ext.tracking.ledger import LEDGER, Ledger
 from ipip_ext.tracking.models import publish
-from ipip_ext.tracking.names import model_name_of, name_of, shown
+from ipip_ext.tracking.names import model_name_of, name_of
 from ipip_ext.tracking.store import connect, reason, store_name
 
 log = logging.getLogger("ipip_ext")
@@ -161,7 +162,7 @@ class Runs:
         except MlflowException as error:
             if error.error_code != REFUSED or not self._exists(run_id):
                 raise
-            log.warning("MLflow does not take %s of %s: %s", shown(what), self._folder, reason(error))
+            log.warning("MLflow does not take %s of %s: %s", one_line(what), self._folder, reason(error))
 
     def _log_params(self, run_id: str, params: Mapping[str, str]) -> None:
         """Log parameters; one that has changed since becomes a tag, as MLflow's can't change."""

@@ -11,8 +11,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from ipip_ext.run.printable import one_line
 from ipip_ext.tracking import making
-from ipip_ext.tracking.names import shown
 
 BUSY_S = 5.0
 """How long another process may be at work in a database."""
@@ -96,7 +96,7 @@ def quiet() -> Iterator[None]:
 def reason(error: Exception) -> str:
     """Return what an error says as one short sentence."""
     lines = str(error).strip().splitlines() or [""]
-    text = shown(lines[0] if len(lines[0]) <= MAX_REASON else f"{lines[0][:MAX_REASON]}...")
+    text = one_line(lines[0] if len(lines[0]) <= MAX_REASON else f"{lines[0][:MAX_REASON]}...")
     return f"{type(error).__name__}: {text.removesuffix('.')}."
 
 

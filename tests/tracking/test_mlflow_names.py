@@ -14,7 +14,7 @@ from tracked import all_runs, count_lines, emit, make_events, row
 from ipip_ext.run.events import Event
 from ipip_ext.tracking import entries
 from ipip_ext.tracking.mirror import MlflowMirror, replay
-from ipip_ext.tracking.names import MAX_NAME, flat_name_of, model_name_of, name_of, shown
+from ipip_ext.tracking.names import MAX_NAME, flat_name_of, model_name_of, name_of
 
 STARTS = ["../structures/ni.cif", "a//b", "..", "/a", "a/./b", "=1+1", "@x", "\x1b[31mred", "β-Ni", "γ-Ni",
           "β\u0302-Ni", "_-Ni", " ", "", "x" * 300, "x" * 301, "\ud800", "a\nb", "a/b", "a_b", "a:b"]  # fmt: skip
@@ -99,7 +99,3 @@ def test_what_mlflow_refuses_all_the_same_costs_itself_alone(folder, tracking, c
     assert len([line for line in refused if "the metric work.finetune.a@\\x1bb" in line]) == 1
     assert len([line for line in refused if "inputs" in line]) == 1 + 4  # of the parent and each child
     assert not any("\x1b" in line or "\n" in line for line in refused)
-
-
-def test_control_characters_are_shown_as_such():
-    assert shown("\x1b[31mβ\n") == "\\x1b[31mβ\\n"
