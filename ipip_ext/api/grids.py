@@ -17,7 +17,9 @@ from ipip_ext.compare.ablate import run as run_grid
 from ipip_ext.errors import RecipeError
 from ipip_ext.recipe.recipe import Recipe
 from ipip_ext.report.html import parts
-from ipip_ext.run import layout, signals, state
+from ipip_ext.run import layout, signals, state, telling
+from ipip_ext.run.console import Console
+from ipip_ext.run.printable import printable
 from ipip_ext.stages.report import read_rows
 from ipip_ext.stages.report_tables import Row
 
@@ -43,7 +45,7 @@ def ablate(
         for one in recipes:
             admitted(one, trusted=trust_models)
 
-    with state.kept(), signals.stoppable():
+    with state.kept(), signals.stoppable(), telling.to(Console() if progress else None):
         planned = grid.plan(
             Path(recipe), _texts(vary), sets=[*sets, *as_sets(overrides)], n_seeds=seeds,
             folder=None if folder is None else Path(folder), before=may_run,
@@ -95,7 +97,7 @@ def _texts(vary: Mapping[str, Any] | Sequence[str]) -> Sequence[str]:
 
 
 def _say(line: str) -> None:
-    click.echo(line, err=True)
+    click.echo(printable(line), err=True)
 
 
 def _keep_silent(_line: str) -> None:

@@ -7,23 +7,26 @@ from pathlib import Path
 from ipip_ext.api.recipes import admitted
 from ipip_ext.api.said import log
 from ipip_ext.check import planning, preflight
-from ipip_ext.check.cautions import cautions
 from ipip_ext.check.planning import Plan
 from ipip_ext.recipe.recipe import Recipe
-from ipip_ext.run import state
+from ipip_ext.run import state, telling
+from ipip_ext.run.bar import shown
+from ipip_ext.run.events import Sink
 from ipip_ext.runner import on_this_machine
 
 
-def check(recipe: Recipe | str | Path, *, trust_models: bool = False) -> Plan:
+def check(recipe: Recipe | str | Path, *, progress: bool | Sink = True, trust_models: bool = False) -> Plan:
     """Validate a recipe and its data without running; return what a run will do, with a rough cost. Writes nothing.
 
-    trust_models: let a recipe of another user load pickled models and run Python code.
+    progress: as of `run`. trust_models: let a recipe of another user load pickled models and run Python code.
+    Doubts that are no errors are told, and stand in the plan's `cautions`.
     Raises UserError for anything that is not in order.
     """
     recipe = admitted(recipe, trusted=trust_models)
-    with state.kept():
+    with state.kept(), shown(progress, recipe.name) as show, telling.to(show):
         recipe = on_this_machine(recipe)
         data, teacher = preflight.check(recipe)
-        for caution in cautions(recipe, data):
-            log.warning("warning: %s", caution)
-        return planning.plan(recipe, data, teacher)
+        plan = planning.plan(recipe, data, teacher)
+    for caution in plan.cautions:
+        log.warning("warning: %s", caution)
+    return plan

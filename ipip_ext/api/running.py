@@ -8,7 +8,7 @@ from ipip_ext import runner
 from ipip_ext.api.recipes import admitted
 from ipip_ext.api.runs import Run
 from ipip_ext.recipe.recipe import Recipe
-from ipip_ext.run import signals, state
+from ipip_ext.run import signals, state, telling
 from ipip_ext.run.bar import shown
 from ipip_ext.run.events import Sink
 
@@ -29,6 +29,6 @@ def run(
     """
     recipe = admitted(recipe, trusted=trust_models)
     folder = Path("runs") / recipe.name if folder is None else Path(folder)
-    with state.kept(), signals.stoppable(), shown(progress, recipe.name) as show:
+    with state.kept(), signals.stoppable(), shown(progress, recipe.name) as show, telling.to(show):
         runner.run(recipe, folder, redo, quiet=show is None, show=show)
     return Run(folder)

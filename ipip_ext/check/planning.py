@@ -12,6 +12,7 @@ import numpy as np
 from ipip_ext import md
 from ipip_ext.backends import registry
 from ipip_ext.check import precision
+from ipip_ext.check.cautions import cautions
 from ipip_ext.data import frames as fr
 from ipip_ext.data.dataset import Dataset
 from ipip_ext.potentials.base import Potential
@@ -37,11 +38,15 @@ _TRAINING_STEP = 3.5
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will do, a line a step. seconds: a rough estimate, by part, on this machine's `device`."""
+    """What a run will do, a line a step. seconds: a rough estimate, by part, on this machine's `device`.
+
+    cautions: what is no error, and yet worth a word before a run.
+    """
 
     lines: list[str]
     seconds: dict[str, float]
     device: str = ""
+    cautions: Sequence[str] = ()
 
     def __str__(self) -> str:
         costs = [f"  {part:34s} {said:>9s}" for part, said in self._costs()]
@@ -49,7 +54,8 @@ class Plan:
 
     def _repr_html_(self) -> str:
         costs = parts.table([(self._title, "time"), *self._costs()])
-        return parts.join(parts.preformatted("\n".join(self.lines)), costs)
+        doubts = (parts.element("div", parts.text(caution), class_="warning") for caution in self.cautions)
+        return parts.join(*doubts, parts.preformatted("\n".join(self.lines)), costs)
 
     @property
     def _title(self) -> str:
@@ -110,7 +116,8 @@ def plan(recipe: Recipe, data: Dataset, teacher: Potential) -> Plan:
     if recipe.evaluate.properties is not None:
         walks = _properties(recipe, recipe.evaluate.properties, t_teacher, t_student)
         lines, seconds = lines + walks.lines, seconds | walks.seconds
-    return Plan([*lines, *precision.told(recipe, data)], seconds, recipe.device)
+    lines += precision.told(recipe, data)
+    return Plan(lines, seconds, recipe.device, cautions(recipe, data))
 
 
 def _speed(recipe: Recipe, data: Dataset, t_teacher: float, t_student: float) -> Plan:

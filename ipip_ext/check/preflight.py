@@ -53,7 +53,7 @@ def check(recipe: Recipe) -> tuple[Dataset, Potential]:
 
 def check_data(recipe: Recipe) -> Dataset:
     """Raise DataError or RecipeError for anything wrong with frames and starts; return what was loaded."""
-    with telling.on_terminal("check") as tell:
+    with telling.told("check") as tell:
         data = load_dataset(recipe.data, recipe.explore.starts, recipe.seed, tell)
     for walk in (recipe.sample, recipe.evaluate.stability, recipe.evaluate.properties):
         if walk is not None and walk.starts is not None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ipip_ext.run.console import Console
 from ipip_ext.run.events import Event, Sink
+from ipip_ext.run.printable import printable
 
 _FORM = "{desc} {percentage:3.0f}% |{bar}| {elapsed}<{remaining}{postfix}"
 
@@ -36,38 +37,41 @@ def shown(progress: bool | Sink, title: str) -> Iterator[Sink | None]:
 
 
 class Bar:
-    """A sink: one bar in one line, of the stage at work."""
+    """A sink: one bar in one line, of the stage at work. It goes when it is closed, unless a stage has begun."""
 
     def __init__(self, title: str) -> None:
         self.title = title
         self._bar: Any = None
+        self._stage: str | None = None
 
     def __call__(self, event: Event) -> None:
-        """Draw what has changed; the bar appears with the first stage that is computed."""
+        """Draw what has changed; the bar appears with the first work that has something to tell."""
         if event.kind == "stage" and event.name == "started":
-            self._begin(event.stage)
-        elif event.kind == "progress" and self._bar is not None:
-            self._bar.set_postfix_str(str(event.data.get("text", "")), refresh=False)
-            self._bar.update(float(event.value or 0.0) - self._bar.n)
+            self._begin(event.stage).leave = True
+        elif event.kind == "progress":
+            bar = self._bar if event.stage == self._stage else self._begin(event.stage)
+            bar.set_postfix_str(printable(event.data.get("text", "")), refresh=False)
+            bar.update(float(event.value or 0.0) - bar.n)
         elif event.kind == "run" and event.name == "finished" and self._bar is not None:
             self._bar.set_description_str(f"{self.title}: finished", refresh=False)
             self._bar.set_postfix_str("", refresh=False)
             self._bar.update(1.0 - self._bar.n)
 
     def close(self) -> None:
-        """Leave the line as it is, and end it."""
+        """End the line."""
         if self._bar is not None:
             self._bar.close()
-            self._bar = None
+            self._bar = self._stage = None
 
-    def _begin(self, stage: str) -> None:
-        said = f"{self.title}: {stage}"
+    def _begin(self, stage: str) -> Any:
+        said, self._stage = printable(f"{self.title}: {stage}"), stage
         if self._bar is None:
-            self._bar = _tqdm()(total=1.0, desc=said, bar_format=_FORM, miniters=0)
+            self._bar = _tqdm()(total=1.0, desc=said, bar_format=_FORM, miniters=0, leave=False)
         else:
             self._bar.reset(total=1.0)
             self._bar.set_postfix_str("", refresh=False)
             self._bar.set_description_str(said)
+        return self._bar
 
 
 def in_notebook() -> bool:

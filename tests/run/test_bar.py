@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ipip_ext.run import bar
+from ipip_ext.run import bar, telling
 from ipip_ext.run.console import Console
 from ipip_ext.run.events import Event
 
@@ -74,6 +74,23 @@ def test_a_notebook_has_one_line(monkeypatch):
 def test_what_stops_half_way_leaves_its_line(monkeypatch):
     stopped = [*EVENTS[:5], Event("run", "stopped", "KeyboardInterrupt")]
     assert last_drawn(shown(monkeypatch, is_terminal=True, events=stopped)).startswith("tiny: explore  50% |")
+
+
+def test_what_comes_before_a_run_leaves_no_line(monkeypatch):
+    """`check` tells how far it is; when it is done, its answer is what is left to read."""
+    screen = Screen(is_terminal=True)
+    monkeypatch.setattr(sys, "stderr", screen)
+    with bar.shown(True, "tiny") as show, telling.to(show), telling.told("check") as tell:
+        tell(0.25, "comparing frames")
+    assert "tiny: check " in screen.getvalue()
+    assert last_drawn(screen.getvalue()) == ""
+    assert screen.getvalue().count("\n") == 0
+
+
+def test_nobody_is_told_in_silence(monkeypatch, capfd):
+    with bar.shown(False, "tiny") as show, telling.to(show), telling.told("check") as tell:
+        tell(0.25, "comparing frames")
+    assert capfd.readouterr() == ("", "")
 
 
 def test_where_all_is_there_nothing_is_drawn(monkeypatch):
