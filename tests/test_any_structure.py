@@ -159,7 +159,7 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-BELOW = {
+BELOW: dict[str, str] = {
     "slab_upright": "neighbour lists fail for an open third vector that is not along z",
     "one_atom": "readers take a periodic cell of one atom for an isolated atom",
 }
