@@ -41,7 +41,7 @@ pre { font-size: .8rem; background: #f7f8fa; padding: .8rem; overflow-x: auto; }
   h1, h2, h3, summary, p.note { break-after: avoid; } figure, tr, .verdict { break-inside: avoid; }
   .wide { overflow: visible; } table { font-size: 7.5pt; } table.dense { font-size: 6pt; }
   th, td, table.dense th, table.dense td { padding: .1rem .22rem; white-space: normal; min-width: 0; }
-  th, td.l { overflow-wrap: anywhere; } pre { white-space: pre-wrap; }
+  th { overflow-wrap: anywhere; } pre { white-space: pre-wrap; }
   details::details-content { content-visibility: visible; height: auto; } }
 """
 
