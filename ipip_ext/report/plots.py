@@ -21,14 +21,22 @@ def plain(text: str) -> str:
     return ("\u200b" if shown.startswith("_") else "") + shown.replace("$", r"\$")
 
 
+_MOST_ACROSS = 4
+"""Panels beside each other: of more the numbers at their axes can't be read."""
+
+
 def parity(path: Path, forces: Mapping[str, Mapping[str, NDArray[np.float64]]]) -> None:
     """Plot predicted against reference force components, a panel for each model, all test frames."""
-    figure = Figure(figsize=(3.4 * len(forces), 4.0), layout="compressed")
+    across = min(len(forces), _MOST_ACROSS)
+    down = -(-len(forces) // across)
+    figure = Figure(figsize=(3.4 * across, 3.7 * down + 0.3), layout="compressed")
     FigureCanvasAgg(figure)
-    panels = figure.subplots(1, len(forces), sharex=True, sharey=True, squeeze=False)[0]
+    panels = figure.subplots(down, across, squeeze=False).ravel()
+    for spare in panels[len(forces) :]:
+        spare.set_axis_off()
     # predictions too, so that no outlier falls off the picture
     limit = max(float(np.abs(values).max()) for pair in forces.values() for values in pair.values()) * 1.05
-    for panel, (name, pair) in zip(panels, forces.items(), strict=True):
+    for panel, (name, pair) in zip(panels, forces.items(), strict=False):
         reference, predicted = pair["reference"].ravel(), pair["predicted"].ravel()
         mae = np.mean(np.abs(predicted - reference)) * 1e3
         panel.plot([-limit, limit], [-limit, limit], color="0.6", linewidth=0.8, zorder=0)
@@ -36,7 +44,8 @@ def parity(path: Path, forces: Mapping[str, Mapping[str, NDArray[np.float64]]]) 
         panel.set(title=f"{plain(name)}: MAE {mae:.0f} meV/Å", xlim=(-limit, limit), ylim=(-limit, limit))
         panel.set_xlabel("reference force (eV/Å)")
         panel.set_aspect("equal")
-    panels[0].set_ylabel("predicted force (eV/Å)")
+    for first in panels[::across]:
+        first.set_ylabel("predicted force (eV/Å)")
     figure.savefig(path, dpi=130)
 
 
@@ -51,7 +60,8 @@ def iterations(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         panel.plot(range(len(steps)), steps, marker="o", color="C0", label="student")
         baselines = [row for row in here if row["role"] == "baseline"]
         for index, row in enumerate(baselines, start=1):
-            panel.axhline(row["force_mae_meV_per_A"], color=f"C{index}", linestyle="--", label=plain(row["model"]))
+            style = ("--", "-.", ":")[(index - 1) % 3]
+            panel.axhline(row["force_mae_meV_per_A"], color=f"C{index}", linestyle=style, label=plain(row["model"]))
         panel.set(title=split, xlabel="iteration", ylabel="force MAE (meV/Å)", ylim=(0, None))
         panel.set_xticks(range(len(steps)))
         panel.legend(fontsize=8)

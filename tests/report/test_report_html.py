@@ -183,9 +183,9 @@ def test_the_verdict_tells_what_is_better_and_what_is_chance(everything):
     worse = f"$x {EVIL}"
     change = rows["ipip", "test"] / rows[worse, "test"] - 1
     first = next(words for words in page.words if words.startswith("The student's force error"))
-    assert f"is {rows['ipip', 'test']:.0f} meV/Å: below {worse}'s {rows[worse, 'test']:.0f}" in first
-    assert f"(−{-change * 100:.0f} %)" in first
-    assert "; not clearly different from _same & 100%'s" in first
+    assert f"is {rows['ipip', 'test']:.0f} meV/Å: {-change * 100:.0f} % below {worse}'s" in first
+    assert f"Beside {worse}: force error {-change * 100:.0f} % below, " in page.text
+    assert "Beside _same & 100%: force error not clearly different (" in page.text
     assert f"2.0 times faster than {worse} (20.0 ms); 3.0 times faster than _same & 100% (30.0 ms)" in page.text
     assert "MD that ended sanely: ipip 100%" in page.text
     assert any("bootstrap over frames of the test set" in words for words in page.words)

@@ -17,7 +17,6 @@ FORCE, ENERGY = "force_mae_meV_per_A", "energy_mae_meV_per_atom"
 KINDS = {FORCE: "force", ENERGY: "energy"}
 """Columns that the verdict is about, and their names."""
 
-UNITS = {FORCE: "meV/Å", ENERGY: "meV/atom"}
 _COLUMNS = {FORCE: 0, ENERGY: 3}
 """Where `Residuals.sums` has the sum of absolute errors."""
 
@@ -79,6 +78,15 @@ class Against:
         if self.change > _MOST_PERCENT / 100:
             return f"{percent(self.change)} {other}"
         return f"{abs(self.change) * 100:.0f} % {'below' if self.outcome == 'good' else 'above'} {other}"
+
+    @property
+    def brief(self) -> str:
+        """Return it without the other's number."""
+        if self.outcome == "same":
+            return f"not clearly different ({percent(self.change)})"
+        if self.change > _MOST_PERCENT / 100:
+            return f"{percent(self.change)} as large"
+        return f"{abs(self.change) * 100:.0f} % {'below' if self.outcome == 'good' else 'above'}"
 
 
 def against(

@@ -20,6 +20,9 @@ Line = tuple[Sequence[float], Sequence[float]]
 """x and y."""
 
 _PANEL_IN = (3.5, 3.1)
+MARKERS = "osD^vPX<>ph"
+"""Of one model after another: colours alone are alike to many."""
+_LINES = ("-", "--", "-.", ":")
 _MARKERS = {"ipip": "*", "baseline": "o", "iteration": "."}
 _COLOURS = {"ipip": "C0", "baseline": "C1"}
 _MOST_NAMES = 6
@@ -88,8 +91,9 @@ def pareto(splits: Mapping[str, Sequence[Point]]) -> str:
         for p in points:
             index = names.index(p.label) if p.label in names else len(names)
             colour = "0.5" if p.role == "iteration" else f"C{index}" if is_crowded else _COLOURS[p.role]
+            own = MARKERS[index % len(MARKERS)] if is_crowded and p.role == "baseline" else _MARKERS[p.role]
             panel.plot(
-                p.md_step_ms, p.force_mae_meV_per_A, _MARKERS[p.role], color=colour, linestyle="",
+                p.md_step_ms, p.force_mae_meV_per_A, own, color=colour, linestyle="",
                 markersize=12 if p.role == "ipip" else 6, label=plain(p.label) if is_crowded else _ROLES[p.role],
                 zorder=1 if p.role == "iteration" else 2,
             )  # fmt: skip
@@ -139,10 +143,12 @@ def curves(panels: Sequence[Panel]) -> str:
     names = list(dict.fromkeys(name for panel in panels for name in panel.lines))
     for axis, panel in zip(axes, panels, strict=False):
         for name, (x, y) in panel.lines.items():
-            style: dict[str, Any] = {"color": f"C{names.index(name)}", "linewidth": 1.3}
+            index = names.index(name)
+            style: dict[str, Any] = {"color": f"C{index}", "linestyle": _LINES[index % len(_LINES)], "linewidth": 1.3}
             if name in panel.reference:
                 style = {"color": "black", "linestyle": "--", "linewidth": 1.0, "zorder": 3}
-            axis.plot(x, y, marker="o" if panel.marked else "", markersize=4, label=plain(name), **style)
+            mark = MARKERS[index % len(MARKERS)] if panel.marked else ""
+            axis.plot(x, y, marker=mark, markersize=4, label=plain(name), **style)
         axis.set(title=plain(panel.title), xlabel=panel.x, ylabel=panel.y)
         axis.title.set_fontsize(10)
     axes[0].legend(fontsize=7)
@@ -155,8 +161,8 @@ def dots(title: str, models: Mapping[str, Mapping[str, float]], y: str) -> str:
     figure, (panel, *_) = grid(1, panel_in=(max(4.5, 1.8 + 0.45 * len(values)), 3.2))
     for index, (name, some) in enumerate(models.items()):
         x = [values.index(value) + 0.12 * (index - (len(models) - 1) / 2) for value in some]
-        panel.plot(x, list(some.values()), "*" if index == 0 else "o", markersize=9 if index == 0 else 5,
-                   label=plain(name))  # fmt: skip
+        mark, size = ("*", 9) if index == 0 else (MARKERS[(index - 1) % len(MARKERS)], 5)
+        panel.plot(x, list(some.values()), mark, markersize=size, label=plain(name))
     panel.set_xticks(range(len(values)), [plain(value) for value in values], rotation=45 if len(values) > 6 else 0)
     panel.set(ylabel=y, ylim=(0, None), xlim=(-0.6, len(values) - 0.4), title=plain(title))
     panel.legend(fontsize=7)

@@ -21,19 +21,32 @@ nav { font-size: .9rem; margin: .6rem 0 1rem; } nav a { margin-right: .9rem; } a
 .verdict { background: #f2f6fb; border-left: 4px solid #1f5fa8; padding: .7rem 1rem; }
 .verdict p { font-size: 1.15rem; font-weight: 600; margin: 0; } .verdict ul { margin: .5rem 0 0; padding-left: 1.2rem; }
 .warning { background: #fff4e0; border-left: 4px solid #d98300; padding: .5rem 1rem; margin: .6rem 0; }
-.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .86rem; margin: .4rem 0; }
+h1, h2, h3, li, p { overflow-wrap: anywhere; } .wide { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .86rem; margin: .4rem 0; }
 th, td { padding: .22rem .6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid #eceff3;
   font-variant-numeric: tabular-nums; } th { border-bottom: 1px solid #8d99a8; font-weight: 600;
   white-space: normal; vertical-align: bottom; }
 th.l, td.l { text-align: left; } tr.strong td { font-weight: 600; background: #f2f6fb; }
+table.dense { font-size: .76rem; } table.dense th, table.dense td { padding: .2rem .36rem; }
 td.good { color: #176b3a; } td.bad { color: #a8321f; } td.same { color: #5b6673; }
+td.good::before { content: "\\25BC\\00A0"; } td.bad::before { content: "\\25B2\\00A0"; }
 p.note, figcaption { color: #5b6673; font-size: .86rem; margin: .3rem 0; }
 figure { margin: .8rem 0; } img { max-width: 100%; height: auto; }
-.frames { display: flex; flex-wrap: wrap; gap: 1rem; } .frames figure { width: 360px; margin: 0; }
+.frames { display: flex; flex-wrap: wrap; gap: 1rem; } .frames figure { width: 360px; max-width: 100%; margin: 0; }
 pre { font-size: .8rem; background: #f7f8fa; padding: .8rem; overflow-x: auto; } code { overflow-wrap: anywhere; }
 .bar { background: #9dbbe0; height: .7rem; display: block; } details > summary { cursor: pointer; margin: .4rem 0; }
-@media print { nav { display: none; } figure, table, .verdict { break-inside: avoid; } }
+@media (max-width: 640px) { body { padding: .8rem .8rem 2rem; } .verdict p { font-size: 1rem; } }
+@media print { @page { size: A4; margin: 11mm; } nav { display: none; }
+  body { max-width: none; padding: 0; font-size: 9.5pt; }
+  h1, h2, h3, summary, p.note { break-after: avoid; } figure, tr, .verdict { break-inside: avoid; }
+  .wide { overflow: visible; } table { font-size: 7.5pt; } table.dense { font-size: 6pt; }
+  th, td, table.dense th, table.dense td { padding: .1rem .22rem; white-space: normal; min-width: 0; }
+  th { overflow-wrap: anywhere; } pre { white-space: pre-wrap; }
+  details::details-content { content-visibility: visible; height: auto; } }
 """
+
+_MOST_COLUMNS = 9
+"""Of more columns the type is smaller, so that all are on a page."""
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 """The browser too is told to load nothing and to run nothing."""
@@ -93,7 +106,8 @@ def table(
         )
         for row, line in enumerate(lines[1:])
     ]  # fmt: skip
-    return element("div", element("table", element("thead", head), element("tbody", *body)), class_="wide")
+    dense = {"class_": "dense"} if len(lines[0]) > _MOST_COLUMNS else {}
+    return element("div", element("table", element("thead", head), element("tbody", *body), **dense), class_="wide")
 
 
 def bars(lines: Sequence[Sequence[str]], shares: Sequence[float | None], left: int = 1) -> Html:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from ipip_ext.data.tables import Table
 from ipip_ext.report.html import sections, structures, verdict
-from ipip_ext.report.html.against import Against
+from ipip_ext.report.html.against import KINDS, Against
 from ipip_ext.report.html.parts import Html, element, join, notes, page, paragraph, picture, png, table, text
 from ipip_ext.report.html.structures import Worst
 from ipip_ext.report.shown import Shown
@@ -85,14 +85,14 @@ def _verdict(found: Findings) -> Html:
     box = element("div", first, element("ul", *(element("li", text(line)) for line in said)), class_="verdict")
     if not found.against:
         return box
-    lines, marks = verdict.lines(found.against)
+    tables = (table(lines, classes=marks) for lines, marks in (verdict.lines(found.against, kind) for kind in KINDS))
     caveats = [
         f"Square brackets: 95 % interval by a paired bootstrap over {found.unit} of the test set, both models on the"
         " same; it tells how much the choice of test frames matters. Grey: the interval holds 0, or the difference is"
         " below 1 %.",
         "One training seed: another gives other numbers. `ipip-mace compare` puts runs with several seeds together.",
     ]
-    return join(box, table(lines, classes=marks), notes(caveats))
+    return join(box, *tables, notes(caveats))
 
 
 def _main_table(found: Findings) -> Html:

@@ -5,49 +5,65 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ipip_ext.report.html.against import FORCE, KINDS, UNITS, Against, digits, percent
+from ipip_ext.report.html.against import ENERGY, FORCE, KINDS, Against
 
 _LIKE = 1.1
 """Speeds within this factor count as equal: timing scatters by some per cent."""
 
 
 def headline(found: Sequence[Against], student_mae_meV_per_A: float) -> str:
-    """Return the verdict on forces in a sentence."""
-    first = _first(found, FORCE)
+    """Return the verdict on forces in a sentence: against the teacher, or else against the first baseline."""
+    first = {a.baseline: a for a in _first(found, FORCE)}
+    own = f"{student_mae_meV_per_A:.0f} meV/Å"
     if not first:
         return (
-            f"The student's force error is {student_mae_meV_per_A:.0f} meV/Å; this recipe names no baseline, so nothing"
-            " says whether that is good."
+            f"The student's force error is {own}; this recipe names no baseline, so nothing says whether that is good."
         )
-    said = []
-    for outcome, words in _WORDS.items():
-        names = [
-            f"{a.baseline}'s {a.other:.0f}{_where(a)} ({percent(a.change)})" for a in first if a.outcome == outcome
-        ]
-        said += [f"{words} {_listed(names)}"] if names else []
-    return f"The student's force error on the test frames is {student_mae_meV_per_A:.0f} meV/Å: {'; '.join(said)}."
+    a = first[chiefs(list(first))[0]]
+    where = "" if a.split == "test" else f" on {a.split}"
+    return f"The student's force error on the test frames is {own}:{where} {a.clause}."
 
 
-_WORDS = {"good": "below", "bad": "above", "same": "not clearly different from"}
+def chiefs(names: Sequence[str]) -> list[str]:
+    """Return the two baselines that everyone asks about: teacher and from scratch, where they are there."""
+    asked = [name for start in ("teacher", "scratch") for name in names if name.startswith(start)]
+    return list(dict.fromkeys([*asked, *names]))[:2]
 
 
 def sentences(
     found: Sequence[Against], rows: Sequence[Mapping[str, Any]], shares: Mapping[str, float | None]
 ) -> list[str]:  # fmt: skip
-    """Return what `headline` does not say: a sentence for each other split and kind of error, then speed and MD.
+    """Return what `headline` does not say, a sentence each: the two chief baselines, the others, speed, and MD.
 
-    rows: of compare.csv. shares: of sane MD by model, where that was measured.
+    All else is in the tables. rows: of compare.csv. shares: of sane MD by model, where that was measured.
     """
-    said = []
-    n_frames = {row["split"]: row["n_frames"] for row in rows if row["role"] == "ipip"}
-    for column, kind in KINDS.items():
-        mine = [a for a in found if a.column == column and (a.split, a.column) != ("test", FORCE)]
-        for split in dict.fromkeys(a.split for a in mine):
-            some = [a for a in mine if a.split == split]
-            own = f"{some[0].student:.{digits(column)}f} {UNITS[column]}"
-            clauses = "; ".join(a.clause for a in some)
-            said.append(f"{_place(split)} ({n_frames.get(split, '?')} frames), {kind} error {own}: {clauses}.")
-    return [*said, *_speed(rows), *_md(shares)]
+    names = list(dict.fromkeys(a.baseline for a in found))
+    asked = chiefs(names)
+    said = [_beside(name, [a for a in found if a.baseline == name]) for name in asked]
+    return [*said, *_others([a for a in _first(found, FORCE) if a.baseline not in asked]), *_speed(rows), *_md(shares)]
+
+
+def _beside(name: str, mine: Sequence[Against]) -> str:
+    """Return a sentence on a baseline: forces on all frames and apart, energies on all."""
+    first = mine[0].split
+    forces = [f"{a.brief}{_PLACES.get(a.split, f' on {a.split}')}" for a in mine if a.column == FORCE]
+    energies = [f"{a.brief}{_PLACES.get(a.split, '')}" for a in mine if (a.column, a.split) == (ENERGY, first)]
+    parts = [f"force error {', '.join(forces)}" if forces else "", *(f"energy error {words}" for words in energies)]
+    return f"Beside {name}: {'; '.join(filter(None, parts))}."
+
+
+_PLACES = {"test": "", "test_id": " in distribution", "test_ood": " out of distribution"}
+
+
+def _others(first: Sequence[Against]) -> list[str]:
+    """Return a sentence on the force errors of all other baselines; those that are not behind have their names."""
+    if not first:
+        return []
+    names = {outcome: [a.baseline for a in first if a.outcome == outcome] for outcome in ("good", "same", "bad")}
+    said = [f"Of {len(first)} other baseline{'s' * (len(first) > 1)} {len(names['good'])} clearly err more in forces"]
+    said += [f"not clearly different: {', '.join(names['same'])}"] if names["same"] else []
+    said += [f"clearly better than the student: {', '.join(names['bad'])}"] if names["bad"] else []
+    return ["; ".join(said) + "."]
 
 
 def _speed(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -55,12 +71,16 @@ def _speed(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     own = next((row["md_step_ms"] for row in rows if row["role"] == "ipip"), None)
     if own is None:
         return []
+    baselines = list(dict.fromkeys(row["model"] for row in rows if row["role"] == "baseline"))
+    asked = [name for name in chiefs(baselines) if name in times]
     clauses = []
-    for name, other in times.items():
-        if other > own * _LIKE:
-            clauses.append(f"{other / own:.1f} times faster than {name} ({other:.1f} ms)")
-        elif other * _LIKE < own:
-            clauses.append(f"{own / other:.1f} times slower than {name} ({other:.1f} ms)")
+    for name in asked:
+        if times[name] > own * _LIKE:
+            clauses.append(f"{times[name] / own:.1f} times faster than {name} ({times[name]:.1f} ms)")
+        elif times[name] * _LIKE < own:
+            clauses.append(f"{own / times[name]:.1f} times slower than {name} ({times[name]:.1f} ms)")
+    faster = [name for name in baselines if name not in asked and times.get(name, own) * _LIKE < own]
+    clauses += [f"faster than the student are {', '.join(faster)}"] if faster else []
     return [f"The student's MD step takes {own:.1f} ms" + "".join(f"; {clause}" for clause in clauses) + "."]
 
 
@@ -71,15 +91,14 @@ def _md(shares: Mapping[str, float | None]) -> list[str]:
     return ["MD that ended sanely: " + "; ".join(f"{name} {share:.0%}" for name, share in known.items()) + "."]
 
 
-def lines(found: Sequence[Against]) -> tuple[list[list[str]], dict[tuple[int, int], str]]:
-    """Return the student's error relative to each baseline's as a table, and the outcome of each cell."""
-    columns = list(dict.fromkeys((a.split, a.column) for a in found))
-    columns.sort(key=lambda c: list(KINDS).index(c[1]))
-    cells = {(a.baseline, a.split, a.column): a for a in found}
-    told = [["student's error relative to", *(f"{split}, {KINDS[column]}" for split, column in columns)]]
+def lines(found: Sequence[Against], column: str) -> tuple[list[list[str]], dict[tuple[int, int], str]]:
+    """Return the student's error of one kind relative to each baseline's as a table, and the outcome of each cell."""
+    splits = list(dict.fromkeys(a.split for a in found if a.column == column))
+    cells = {(a.baseline, a.split): a for a in found if a.column == column}
+    told = [[f"student's {KINDS[column]} error relative to", *splits]]
     marks: dict[tuple[int, int], str] = {}
     for row, name in enumerate(dict.fromkeys(a.baseline for a in found)):
-        mine = [cells.get((name, *column)) for column in columns]
+        mine = [cells.get((name, split)) for split in splits]
         told.append([name, *("-" if a is None else a.said for a in mine)])
         marks |= {(row, i): a.outcome for i, a in enumerate(mine, start=1) if a is not None}
     return told, marks
@@ -92,19 +111,3 @@ def _first(found: Sequence[Against], column: str) -> list[Against]:
         if a.column == column:
             kept.setdefault(a.baseline, a)
     return list(kept.values())
-
-
-_PLACES = {"test": "All test frames", "test_id": "In distribution", "test_ood": "Out of distribution"}
-
-
-def _place(split: str) -> str:
-    return _PLACES.get(split, f"On {split}")
-
-
-def _where(a: Against) -> str:
-    """Return of which frames an error is, where not of all."""
-    return "" if a.split == "test" else f" on {a.split}"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
