@@ -80,13 +80,17 @@ def tree(name: str) -> ast.Module:
 
 @cache
 def imports(name: str) -> frozenset[str]:
-    type_only = {
+    """Return what module `name` imports, wherever in it, and for a type checker alone too.
+
+    But for the door: it finds what it offers when that is asked for, and tells type checkers alone what it is.
+    """
+    told = {
         inner for node in ast.walk(tree(name)) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
         for inner in ast.walk(node)
     }  # fmt: skip
     found = set()
     for node in ast.walk(tree(name)):
-        if node in type_only:
+        if name == "__init__" and node in told:
             continue
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}

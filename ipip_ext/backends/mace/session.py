@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from ipip_ext.backends.capture import TRIES
+from ipip_ext.backends.mace.evaluator import Evaluator
 from ipip_ext.backends.mace.graphs import Batch, input_tensors
 from ipip_ext.backends.mace.replay import MOST_ATOMS, PLAIN_STEPS, Places, Recording
 from ipip_ext.backends.mace.verlet import SKIN_A, VerletLists
@@ -20,9 +20,6 @@ from ipip_ext.potentials.base import Array
 from ipip_ext.potentials.cells import origins
 from ipip_ext.potentials.faults import cell_fault, position_fault
 
-if TYPE_CHECKING:
-    from ipip_ext.backends.mace.predict import MacePotential
-
 
 class MaceSession:
     """Frames of fixed species and cells; a step costs one upload of positions and one download of what came out.
@@ -30,7 +27,7 @@ class MaceSession:
     A frame that can't be computed stands in its batch as atoms without neighbours, and its numbers are NaN.
     """
 
-    def __init__(self, potential: MacePotential, frames: Sequence[Atoms], skin_A: float = SKIN_A) -> None:
+    def __init__(self, potential: Evaluator, frames: Sequence[Atoms], skin_A: float = SKIN_A) -> None:
         self.potential = potential
         self.counts = np.array([len(frame) for frame in frames])
         self.offsets = np.concatenate([[0], np.cumsum(self.counts)[:-1]]).astype(int)
@@ -85,7 +82,7 @@ class _Block:
     """Frames that are evaluated as one batch. part: which of the session's they are."""
 
     def __init__(
-        self, potential: MacePotential, frames: Sequence[Atoms], inputs: Sequence[Mapping[str, float]], part: slice,
+        self, potential: Evaluator, frames: Sequence[Atoms], inputs: Sequence[Mapping[str, float]], part: slice,
         skin_A: float,
     ) -> None:  # fmt: skip
         self.potential = potential
@@ -153,7 +150,7 @@ class _Block:
             self.may_record = self.failures < TRIES
 
 
-def _known(potential: MacePotential, frame: Atoms) -> tuple[Mapping[str, float], str | None]:
+def _known(potential: Evaluator, frame: Atoms) -> tuple[Mapping[str, float], str | None]:
     """Return a frame's inputs beyond atoms, and why the potential can't evaluate it, if it can't."""
     try:
         potential.require_known(frame)
@@ -162,7 +159,7 @@ def _known(potential: MacePotential, frame: Atoms) -> tuple[Mapping[str, float],
         return dict.fromkeys(potential.specs, 0.0), f"{type(error).__name__}: {error}"
 
 
-def _fixed(potential: MacePotential, frames: Sequence[Atoms], inputs: Sequence[Mapping[str, float]]) -> Batch:
+def _fixed(potential: Evaluator, frames: Sequence[Atoms], inputs: Sequence[Mapping[str, float]]) -> Batch:
     """Return the part of a batch that no step changes."""
     species = torch.tensor([potential.index.get(int(z), 0) for frame in frames for z in frame.numbers])
     sizes = torch.tensor([len(frame) for frame in frames])
