@@ -98,4 +98,5 @@ def prepare_data(recipe: Recipe, work: Workspace) -> Done:
         valid=data.valid,
         starts=recipe.explore.starts,
         split_seed=recipe.seed,
+        isolated_atoms=data.isolated_atoms,
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from ipip_ext.recipe.recipe import Recipe
 from ipip_ext.run import device, disk, fingerprint, lock, provenance, signals
 from ipip_ext.run.console import Console, LogFile
 from ipip_ext.run.events import Event, EventBus, JsonLines, Sink
-from ipip_ext.run.layout import EVENTS, LOG, MODEL, RECIPE, is_run
+from ipip_ext.run.layout import EVENTS, FINDINGS, LOG, MODEL, RECIPE, is_run
 from ipip_ext.run.plain import flatten
 from ipip_ext.run.redo import intend, pending, withdraw
 from ipip_ext.run.stage import Done
@@ -25,7 +26,7 @@ from ipip_ext.tracking.mirror import MlflowMirror
 
 Check = Callable[[Recipe], object]
 
-_PATHS = frozenset({"data.train", "data.test", "data.valid", "explore.starts", "sample.starts"})
+_PATHS = frozenset({"data.train", "data.test", "data.valid", "data.isolated_atoms", "explore.starts", "sample.starts"})
 """Compared by content, by the stages that read them."""
 
 
@@ -41,7 +42,8 @@ def run(
     Raises UserError before anything is written if recipe, data, teacher or folder are not in order, or if another
     process is at work in the folder.
     """
-    recipe = admit(recipe, folder, redo, check)
+    found: list[object] = []
+    recipe = admit(recipe, folder, redo, lambda recipe: found.append(check(recipe)))
     stages = redoing(folder, redo)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -51,7 +53,7 @@ def run(
         refuse_other(recipe, folder, stages)  # whoever had the lock since may have made another run of it
         try:
             shown = None if quiet else show or Console()
-            return _run(recipe, folder, stages, show=shown, siblings=siblings, tags=tags)
+            return _run(recipe, folder, stages, show=shown, siblings=siblings, tags=tags, found=found)
         except Exception as error:
             if why := disk.trouble(error):
                 raise WorkspaceError(
@@ -63,14 +65,17 @@ def run(
 
 def _run(
     recipe: Recipe, folder: Path, redo: tuple[str, ...], *, show: Sink | None, siblings: tuple[Path, ...],
-    tags: Mapping[str, str] | None,
+    tags: Mapping[str, str] | None, found: Sequence[object],
 ) -> Done:  # fmt: skip
+    findings = [said for one in found for said in preflight.findings_of(one)]
     try:
         is_other = not is_untouched(folder) and bool(differences(recipe, folder))
         if redo:
             intend(folder, redo)
         (folder / EVENTS).touch()  # by it the folder is known for a run's, and the recipe in it for ours
         disk.write(folder / RECIPE, dump_recipe(recipe))
+        if found:
+            disk.write(folder / FINDINGS, json.dumps(findings, indent=1))
     except OSError as error:
         raise _unwritable(folder, error) from None
     bus = EventBus([signals.at_safe_points, JsonLines(folder / EVENTS), LogFile(folder / LOG)])
@@ -84,6 +89,8 @@ def _run(
         bus.emit(
             Event("run", "withdrawn", f"starts over from {' and '.join(redo)}" if redo else "the recipe has changed")
         )
+    for said in findings:
+        bus.emit(Event("note", f"warning: {said}"))
     second = background.Background(folder, recipe.folder, bus)
     aside = second.before if not (redo or siblings) and background.is_worthwhile(recipe) else None
     try:

@@ -38,8 +38,6 @@ def ablate(
     Raises UserError before anything is written for whatever would stop one of the runs; what a run raises, with the
     variant named.
     """
-    if seeds < 1:
-        raise RecipeError(f"ablate: seeds must be 1 or more, not {seeds}.")
 
     def may_run(recipes: Sequence[Recipe]) -> None:
         for one in recipes:

@@ -12,12 +12,12 @@ from ase.calculators.calculator import BaseCalculator
 from ipip_ext.api.runs import Run
 from ipip_ext.api.said import log
 from ipip_ext.data import frames as fr
-from ipip_ext.data import metrics
+from ipip_ext.data.keys import LabelKeys
 from ipip_ext.errors import CalculatorError
 from ipip_ext.potentials.base import Potential
 from ipip_ext.run import device as devices
 from ipip_ext.run import state
-from ipip_ext.stages.evaluate import predict
+from ipip_ext.stages.evaluate import measure
 from ipip_ext.teachers.ase_potential import AsePotential
 from ipip_ext.teachers.load import load_any
 
@@ -43,9 +43,12 @@ def evaluate(
     StageFailed, naming the frame, if one gets no label.
     """
     with state.kept():
-        labelled = _labelled(frames, fr.LabelKeys(energy_key, forces_key, stress_key))
+        labelled = _labelled(frames, LabelKeys(energy_key, forces_key, stress_key, hint="--{}-key"))
         potential = _potential(model, device, trusted=trust_models)
-        return {"n_frames": len(labelled), **metrics.errors(labelled, predict(potential, labelled, batch_size))}
+        found, remarks = measure(potential, labelled, batch_size)
+        for remark in remarks:
+            log.warning("%s", remark)
+        return {"n_frames": len(labelled), **found}
 
 
 def structures(frames: Atoms | Sequence[Atoms]) -> list[Atoms]:
@@ -78,7 +81,7 @@ def _potential(model: Named | Potential | BaseCalculator, device: str, *, truste
     )
 
 
-def _labelled(frames: str | Path | Atoms | Sequence[Atoms], keys: fr.LabelKeys) -> list[Atoms]:
+def _labelled(frames: str | Path | Atoms | Sequence[Atoms], keys: LabelKeys) -> list[Atoms]:
     if isinstance(frames, str | Path):
-        return fr.read_labelled(Path(frames), keys)
-    return fr.normalised(structures(frames), _FRAMES, keys)
+        return fr.read_labelled(Path(frames), keys, whole=False)
+    return fr.normalised(structures(frames), _FRAMES, keys, whole=False)

@@ -10,12 +10,11 @@ import yaml
 
 from ipip_ext.api.said import log
 from ipip_ext.errors import RecipeError, UserError
-from ipip_ext.recipe import file, reference
+from ipip_ext.recipe import file, reference, yaml_core
 from ipip_ext.recipe.given import Origin, of_keywords
 from ipip_ext.recipe.recipe import Recipe
 from ipip_ext.teachers import trust
 
-_ONE_LINE: dict[str, Any] = {"default_flow_style": True, "width": 10_000}
 _END = "...\n"
 """What YAML sets below a value that stands alone."""
 
@@ -44,12 +43,13 @@ def in_yaml(key: str, value: Any) -> str:
     """Return a value of Python in a line of YAML. key: whose it is. Raises RecipeError if no recipe can hold it."""
     where = dotted(key)
     try:
-        text = yaml.safe_dump(of_keywords({where: value}, Origin(where, Path()))[where], **_ONE_LINE)
+        plain = of_keywords({where: value}, Origin(where, Path()))[where]
+        text = yaml_core.write(plain, default_flow_style=True, width=10_000)
     except yaml.YAMLError:
         raise RecipeError(
             f"{where}: {type(value).__name__} can't stand in a recipe; give numbers, text, lists or mappings."
         ) from None
-    return str(text).removesuffix(_END).strip()
+    return text.removesuffix(_END).strip()
 
 
 def write_starter(path: str | Path = "recipe.yaml") -> Path:

@@ -116,8 +116,9 @@ def plan(recipe: Recipe, data: Dataset, teacher: Potential) -> Plan:
     if recipe.evaluate.properties is not None:
         walks = _properties(recipe, recipe.evaluate.properties, t_teacher, t_student)
         lines, seconds = lines + walks.lines, seconds | walks.seconds
+    lines += [f"{of:9s} {said}" for of, said in data.told.items()]
     lines += precision.told(recipe, data)
-    return Plan(lines, seconds, recipe.device, cautions(recipe, data))
+    return Plan(lines, seconds, recipe.device, [*cautions(recipe, data), *data.findings])
 
 
 def _speed(recipe: Recipe, data: Dataset, t_teacher: float, t_student: float) -> Plan:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from ipip_ext import md
+from ipip_ext.check import labels
 from ipip_ext.check.baselines import check_baselines, try_baselines
 from ipip_ext.check.rehearsal import rehearse
 from ipip_ext.check.trainings import check_groups
-from ipip_ext.check.units import check_units
 from ipip_ext.check.walks import check_engines, check_properties, check_walks
 from ipip_ext.check.where import at, in_recipe
 from ipip_ext.data import frames as fr
@@ -23,14 +23,11 @@ from ipip_ext.stages.train import adopt
 from ipip_ext.teachers import entries
 from ipip_ext.teachers.correction.fit import check as check_correction
 
-_PROBES = 12
-_FREE = 6
-"""Energies left to compare once each element has its zero; fewer may agree by chance."""
-
 
 def check(recipe: Recipe) -> tuple[Dataset, Potential]:
-    """Raise a UserError for anything wrong with recipe, data or teacher; return what was loaded."""
+    """Raise a UserError for anything wrong with recipe, data or teacher; return what was loaded, and found of it."""
     check_names(recipe)
+    labels.check_weights(recipe)
     data = check_data(recipe)
     with at(f"{recipe.file}: teacher"):
         teacher = entries.make(recipe.teacher, device=recipe.device, root=recipe.folder)
@@ -43,12 +40,15 @@ def check(recipe: Recipe) -> tuple[Dataset, Potential]:
         with at(f"{recipe.file}: adapt"):
             adopt(recipe.teacher, recipe.folder, fr.elements([*data.train, *data.test, *data.starts]))
     try_baselines(recipe, data)
-    task = recipe.data
-    for path, frames in ((task.train, data.train), (task.valid, data.valid), (task.test, data.test)):
-        if path is not None:
-            check_units(path, frames, teacher)
+    data = labels.check(recipe, data, teacher)
     rehearse(recipe, data, teacher)
     return data, teacher
+
+
+def findings_of(checked: object) -> tuple[str, ...]:
+    """Return what `check` found odd but let pass, a sentence each; none of anything else."""
+    data = checked[0] if isinstance(checked, tuple) else None
+    return data.findings if isinstance(data, Dataset) else ()
 
 
 def check_data(recipe: Recipe) -> Dataset:

@@ -11,6 +11,7 @@ from typing import Any
 from ipip_ext.measure import timing
 from ipip_ext.report.html import parts
 from ipip_ext.run.layout import LOG, TABLE, require_run
+from ipip_ext.run.printable import printable
 from ipip_ext.run.record import PART_RECORD, read_record
 
 
@@ -46,7 +47,7 @@ class Status:
         lines = [f"done      {one.stage:28s} {one.wall_s:8.0f} s  {one.said}" for one in self.done]
         lines += [f"under way {stage}" for stage in self.under_way]
         lines.append(self._verdict)
-        return "\n".join([*lines, "", timing.table(self.times)] if self.times else lines)
+        return printable("\n".join([*lines, "", timing.table(self.times)] if self.times else lines))
 
     def _repr_html_(self) -> str:
         lines = [("stage", "state", "wall s", "")]

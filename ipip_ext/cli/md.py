@@ -54,7 +54,10 @@ _ABOVE_0, _FROM_0, _FROM_1 = click.FloatRange(min=0, min_open=True), click.IntRa
 @click.option("--max-batch-replicas", type=_FROM_1, default=32, show_default=True, help="Walks evaluated together.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--device", default="auto", show_default=True)
-@click.option("--threads", type=_FROM_1, default=1, show_default=True, help="CPU threads; more pay for large cells.")
+@click.option(
+    "--threads", type=click.IntRange(1, 1024), default=1, show_default=True,
+    help="CPU threads; more pay for large cells.",
+)  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder of the results.  [md/<structure>]")
 @click.option("--trust-models", is_flag=True, help="Let another user's file load pickled models.")
 def md(

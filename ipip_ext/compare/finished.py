@@ -16,7 +16,10 @@ from ipip_ext.run.record import read_record
 from ipip_ext.stages.report import read_rows
 from ipip_ext.stages.report_tables import Row, cells
 
-_GIVEN = {"data.train": "train", "data.test": "test", "data.valid": "valid", "explore.starts": "starts"}
+_GIVEN = {
+    "data.train": "train", "data.test": "test", "data.valid": "valid", "data.isolated_atoms": "isolated_atoms",
+    "explore.starts": "starts",
+}  # fmt: skip
 """Keys that name files, which count by content, and what `prepare` calls those files."""
 
 _PLACES = ("starts", "trajectory", "strained")
@@ -48,7 +51,8 @@ class Run:
     def test(self) -> tuple[Any, ...]:
         """Return the hash of the test file, and the keys under which its labels are read."""
         keys = [key for key in self.recipe if key.startswith("data.") and key.endswith("_key")]
-        return self.recipe["data.test"], *(self.recipe[key] for key in sorted(keys))
+        # a key that the run's version did not have is as one that is not set
+        return self.recipe["data.test"], *((key, self.recipe[key]) for key in sorted(keys) if self.recipe[key])
 
     @property
     def choices(self) -> dict[str, Any]:

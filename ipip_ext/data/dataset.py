@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,11 @@ from ipip_ext.data import frames as fr
 from ipip_ext.data import metrics
 from ipip_ext.data.disjoint import check_disjoint, repeated
 from ipip_ext.data.frame_checks import check_apart, check_elements
+from ipip_ext.data.invariants import look_at
+from ipip_ext.data.label_checks import check_labels
+from ipip_ext.data.label_noise import check_noise
+from ipip_ext.data.leakage import copies
+from ipip_ext.data.normalising import is_isolated
 from ipip_ext.data.splits import split_valid, subset
 from ipip_ext.errors import DataError
 from ipip_ext.recipe.data import Data
@@ -27,8 +32,9 @@ _last: dict[str, Dataset] = {}
 class Dataset:
     """Frames of a task. train: those that `data.n_train` leaves. e0s_eV: energy zero of each element in train.
 
-    n_left_out: frames of train with a force above `data.max_force_eV_per_A`. findings: what a reader should know of
-    them, a sentence each.
+    n_left_out: frames of train with a force above `data.max_force_eV_per_A`. n_isolated: isolated atoms in train, which
+    are not trained on. findings: what a reader should know of them, a sentence each. told: what labels are like, by
+    the words that say of which; the teacher's on them among these once it was asked.
     """
 
     train: list[Atoms]
@@ -37,7 +43,9 @@ class Dataset:
     starts: list[Atoms]
     e0s_eV: dict[str, float]
     n_left_out: int = 0
+    n_isolated: int = 0
     findings: tuple[str, ...] = ()
+    told: Mapping[str, str] = field(default_factory=dict)
 
 
 def load_dataset(data: Data, starts: Path, seed: int, tell: Tell = quiet) -> Dataset:
@@ -57,7 +65,7 @@ def load_dataset(data: Data, starts: Path, seed: int, tell: Tell = quiet) -> Dat
 
 def _key(data: Data, starts: Path, seed: int) -> str | None:
     """Return what decides a dataset, None if a file can't be read."""
-    files = [path for path in (data.train, data.test, data.valid, starts) if path is not None]
+    files = [path for path in (data.train, data.test, data.valid, data.isolated_atoms, starts) if path is not None]
     try:
         contents = [provenance.sha256(path) for path in files]
     except OSError:
@@ -66,40 +74,63 @@ def _key(data: Data, starts: Path, seed: int) -> str | None:
 
 
 def _load(data: Data, starts: Path, seed: int, tell: Tell) -> Dataset:
-    keys = fr.LabelKeys(data.energy_key, data.forces_key, data.stress_key)
     tell(0.0, "reading")
-    test = fr.read_labelled(data.test, keys, "test-")
-    train = fr.read_labelled(data.train, keys, "train-")
+    test, valid, read = (_read(data, path, split) for path, split in _files(data))
     begin = fr.read_structures(starts)
-    for path, frames in ((data.test, test), (data.train, train)):
-        check_magnitudes(path, frames)
-    isolated = [frame for frame in train if len(frame) == 1]
-    train = [frame for frame in train if len(frame) > 1]
-    if not train:
-        raise DataError(f"{data.train}: has one-atom frames only; training needs interacting atoms.")
-    n_read, train = len(train), calm(data, train)
-    n_left_out = n_read - len(train)
-    whole = train
-    if data.valid is not None:
-        valid = fr.read_labelled(data.valid, keys, "valid-")
-        check_magnitudes(data.valid, valid)
-    else:
+    isolated = [frame for frame in read if is_isolated(frame)]
+    whole = [frame for frame in read if not is_isolated(frame)]
+    if not whole:
+        raise DataError(f"{data.train}: has isolated atoms only; training needs interacting atoms.")
+    files = ((data.test, test), (data.train, whole), (data.valid, valid))
+    findings = [said for path, frames in files if path is not None for said in _look_into(path, frames, tell)]
+    train = calm(data, whole)
+    n_left_out = len(whole) - len(train)
+    if data.valid is None:
         train, valid = split_valid(data, train, seed)
     some = subset(data, train, seed)
-    valid_path = data.valid or data.train
-    everything = ((data.test, test), (starts, begin), (valid_path, valid), (data.train, train))
+    everything = ((data.test, test), (starts, begin), (data.valid or data.train, valid), (data.train, train))
     for path, frames in everything:
         check_elements(path, frames, data, some)
     for path, frames in everything:
         check_apart(path, frames, tell)
-    tell(1.0, "looking for frames that stand more than once")
-    read = [(data.train, whole), (data.test, test)] + ([] if data.valid is None else [(data.valid, valid)])
-    findings = tuple(said for path, frames in read for said in repeated(path, frames))
+    tell(1.0, "looking for test and validation frames in training")
     try:
         check_disjoint(data, train, some, valid, test)
     except DataError as error:
         raise DataError(" Besides, ".join([str(error), *findings])) from None
-    return Dataset(some, valid, test, begin, energy_zeros(data, some, isolated), n_left_out, findings)
+    return Dataset(
+        some, valid, test, begin, energy_zeros(data, some, _lone_atoms(data, isolated)), n_left_out, len(isolated),
+        tuple(findings),
+    )  # fmt: skip
+
+
+def _files(data: Data) -> list[tuple[Path | None, str]]:
+    return [(data.test, "test"), (data.valid, "valid"), (data.train, "train")]
+
+
+def _read(data: Data, path: Path | None, split: str) -> list[Atoms]:
+    keys = fr.LabelKeys(data.energy_key, data.forces_key, data.stress_key, data.virials_key)
+    return [] if path is None else fr.read_labelled(path, keys, f"{split}-")
+
+
+def _look_into(path: Path, frames: Sequence[Atoms], tell: Tell) -> list[str]:
+    """Return a sentence on each thing that looks wrong. Raises DataError for what can't be right."""
+    look_at(frames, tell, path.name)
+    found = check_labels(path, frames)
+    tell(1.0, f"looking for frames that stand more than once in {path.name}")
+    groups = copies(frames)
+    return [*found, *repeated(path, frames, groups), *check_noise(path, frames, groups)]
+
+
+def _lone_atoms(data: Data, isolated: Sequence[Atoms]) -> Sequence[Atoms]:
+    """Return the isolated atoms that energy zeros may be taken from: of a file of their own, or those in train."""
+    if data.isolated_atoms is None:
+        return isolated
+    lone = fr.read_labelled(data.isolated_atoms, fr.LabelKeys(data.energy_key, data.forces_key), "atom-")
+    for index, frame in enumerate(lone):
+        if not is_isolated(frame):
+            raise DataError(f"{data.isolated_atoms}: frame {index} is no isolated atom; take it out.")
+    return lone
 
 
 def calm(data: Data, train: list[Atoms]) -> list[Atoms]:
@@ -116,29 +147,6 @@ def calm(data: Data, train: list[Atoms]) -> list[Atoms]:
     return [frame for frame, force in zip(train, largest, strict=True) if force <= limit]
 
 
-def check_magnitudes(path: Path, frames: Sequence[Atoms]) -> None:
-    """Raise DataError for labels whose size no eV and Angstrom explains."""
-    forces = np.concatenate([f.arrays[fr.FORCES].ravel() for f in frames if len(f) > 1] or [np.ones(1)])
-    mean = float(np.mean(np.abs(forces)))
-    if mean > 25.0:
-        raise DataError(
-            f"{path}: the mean force component is {mean:.3g} eV/A; are the forces in kcal/mol/A, meV/A or Ry/bohr?"
-            " Convert them to eV/A."
-        )
-    if mean < 1e-4:
-        raise DataError(f"{path}: all forces are (nearly) zero ({mean:.1e} eV/A on average); were they written?")
-    symbols = sorted(fr.elements(frames))
-    counts = fr.composition(frames, symbols)
-    energy = np.array([f.info[fr.ENERGY] for f in frames])
-    rest = (energy - counts @ metrics.fit_zeros(counts, energy)) / counts.sum(axis=1)
-    spread = float(np.sqrt(np.mean(rest**2)))
-    if spread > 20.0:
-        raise DataError(
-            f"{path}: energies per atom scatter by {spread:.3g} eV about their composition;"
-            " are they in meV, kcal/mol, or per cell of another size? Convert them to eV per cell."
-        )
-
-
 def energy_zeros(data: Data, train: Sequence[Atoms], isolated: Sequence[Atoms]) -> dict[str, float]:
     """Return the energy zero of each element in train, eV. Raises DataError if one can't be had."""
     symbols = sorted(fr.elements(train))
@@ -146,7 +154,7 @@ def energy_zeros(data: Data, train: Sequence[Atoms], isolated: Sequence[Atoms]) 
         given, where = dict(data.e0s), "data.e0s"
     elif data.e0s == "isolated_atoms":
         given = {frame.get_chemical_symbols()[0]: float(frame.info[fr.ENERGY]) for frame in isolated}
-        where = f"{data.train}: one-atom frames"
+        where = f"{data.isolated_atoms or data.train}: isolated atoms"
     else:
         energy = np.array([frame.info[fr.ENERGY] for frame in train])
         fitted = metrics.fit_zeros(fr.composition(train, symbols), energy)

@@ -8,7 +8,7 @@ from pathlib import Path
 from ase import Atoms
 
 from ipip_ext.data import frames as fr
-from ipip_ext.data.leakage import SAME_A, Known, Twin, copies, near_duplicates
+from ipip_ext.data.leakage import SAME_A, Known, Twin, near_duplicates
 from ipip_ext.errors import DataError
 from ipip_ext.recipe.data import Data
 
@@ -47,9 +47,8 @@ def _refuse_same(
             )
 
 
-def repeated(path: Path, frames: Sequence[Atoms]) -> Iterator[str]:
-    """Yield a sentence on frames of a file that are the same, if there are some."""
-    groups = copies(frames)
+def repeated(path: Path, frames: Sequence[Atoms], groups: Sequence[Sequence[int]]) -> Iterator[str]:
+    """Yield a sentence on frames of a file that are the same, if there are some. groups: of those, as `copies` says."""
     if not groups:
         return
     most = max(groups, key=len)
@@ -60,6 +59,6 @@ def repeated(path: Path, frames: Sequence[Atoms]) -> Iterator[str]:
         f"{n_distinct} distinct frames among {len(frames)}; one stands there" if n_distinct > 1 else "1 distinct frame"
     )
     yield (
-        f"{path}: holds {among} {len(most)} times ({names})."
+        f"{path.name}: holds {among} {len(most)} times ({names})."
         " Each counts in errors, and makes their intervals too narrow."
     )

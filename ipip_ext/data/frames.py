@@ -10,37 +10,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ase.io
 import numpy as np
 from ase import Atoms
-from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.formats import UnknownFileTypeError, filetype
-from ase.stress import voigt_6_to_full_3x3_stress
 from numpy.typing import NDArray
 
 from ipip_ext.data import extxyz
+from ipip_ext.data.keys import ENERGY, FORCES, ID, SOURCE, STRESS, WEIGHT, LabelKeys
+from ipip_ext.data.normalising import is_isolated, labels_in, normalised_frame, stored_labels
 from ipip_ext.errors import DataError
 from ipip_ext.potentials.base import Prediction
 from ipip_ext.potentials.cells import is_flat
 from ipip_ext.potentials.faults import fault_of
 
-ENERGY, FORCES, STRESS = "REF_energy", "REF_forces", "REF_stress"
-ID, SOURCE = "frame_id", "label_source"
-WEIGHT = "label_weight"
-"""info key: weight of a frame in a loss; 1 where it is absent."""
-
-
-@dataclass(frozen=True)
-class LabelKeys:
-    """Names of the labels in a user's file; stress None means: not wanted."""
-
-    energy: str = ENERGY
-    forces: str = FORCES
-    stress: str | None = None
+__all__ = ["ENERGY", "FORCES", "ID", "SOURCE", "STRESS", "WEIGHT", "LabelKeys"]
 
 
 def read_structures(path: Path) -> list[Atoms]:
@@ -51,7 +38,7 @@ def read_structures(path: Path) -> list[Atoms]:
     if path.is_dir():
         raise DataError(f"{path}: is a folder; name a file in it.")
     if not path.is_file():
-        raise DataError(f"{path}: no such file; check the path, which is relative to the recipe.")
+        raise DataError(f"{path}: {_why_missing(path)}")
     if path.stat().st_size == 0:
         raise DataError(f"{path}: the file is empty; it should hold structures.")
     try:
@@ -78,28 +65,35 @@ def checked(frames: Sequence[Atoms], where: object) -> list[Atoms]:
     return list(frames)
 
 
-def read_labelled(path: Path, keys: LabelKeys | None = None, prefix: str = "") -> list[Atoms]:
+def read_labelled(
+    path: Path, keys: LabelKeys | None = None, prefix: str = "", *, whole: bool = True
+) -> list[Atoms]:  # fmt: skip
     """Read frames with labels and normalise them to REF_*.
 
-    prefix: start of frame ids for frames that have none.
+    prefix: start of frame ids for frames that have none. whole: whether each must have all labels that `keys` name;
+    else any may lack some, and each one counts for what it has.
     Raises DataError as `normalised` does.
     """
-    return normalised(read_structures(path), path, keys, prefix)
+    return normalised(read_structures(path), path, keys, prefix, whole=whole)
 
 
-def normalised(raw: Sequence[Atoms], path: Path, keys: LabelKeys | None = None, prefix: str = "") -> list[Atoms]:
+def normalised(
+    raw: Sequence[Atoms], path: Path, keys: LabelKeys | None = None, prefix: str = "", *, whole: bool = True
+) -> list[Atoms]:  # fmt: skip
     """Return labelled frames with their labels as REF_*. path: where they are from, as errors name it.
 
     Raises DataError naming file, frame and remedy for labels that are absent, partial, non-finite
     or of the wrong shape.
     """
     keys = keys or LabelKeys()
-    found = [_labels_of(atoms, keys) for atoms in raw]
-    for what, key in (("energy", keys.energy), ("forces", keys.forces), ("stress", keys.stress)):
-        if key is not None:
-            _check_present(path, what, key, raw, [labels[what] for labels in found])
+    found = [labels_in(atoms, keys) for atoms in raw]
+    wanted = {"energy": keys.energy, "forces": keys.forces, "stress": keys.stress, "virials": keys.virials}
+    lacks_all = {what for what in wanted if all(labels[what] is None for labels in found)}
+    for what, key in wanted.items():
+        if key is not None and (whole or {"energy", "forces"} <= lacks_all):
+            _check_present(path, what, key, raw, [labels[what] for labels in found], keys.hint.format(what))
     return [
-        _normalised(atoms, labels, f"{path}: frame {index}", f"{prefix}{index:05d}")
+        normalised_frame(atoms, labels, f"{path}: frame {index}", f"{prefix}{index:05d}")
         for index, (atoms, labels) in enumerate(zip(raw, found, strict=True))
     ]
 
@@ -158,17 +152,22 @@ def split_of(frame: Atoms, key: str | None, values: Sequence[str]) -> str:
     return "test_ood" if key is not None and str(frame.info.get(key)) in values else "test_id"
 
 
-def _labels_of(atoms: Atoms, keys: LabelKeys) -> dict[str, Any]:
-    stored = atoms.calc.results if isinstance(atoms.calc, SinglePointCalculator) else {}
-    return {
-        "energy": atoms.info.get(keys.energy, stored.get(keys.energy)),
-        "forces": atoms.arrays.get(keys.forces, stored.get(keys.forces)),
-        "stress": None if keys.stress is None else atoms.info.get(keys.stress, stored.get(keys.stress)),
-    }
+def _why_missing(path: Path) -> str:
+    file, at, index = path.name.rpartition("@")
+    if at and path.with_name(file).is_file():
+        return (
+            "no such file; file@index is for `ipip-mace md` alone. Write these structures into a file of their own:"
+            f" ase convert -n {index or ':'} {file} some.extxyz"
+        )
+    return "no such file; check the path, which is relative to the recipe."
 
 
-def _check_present(path: Path, what: str, key: str, raw: Sequence[Atoms], labels: list[Any]) -> None:
+def _check_present(
+    path: Path, what: str, key: str, raw: Sequence[Atoms], labels: list[Any], hint: str
+) -> None:  # fmt: skip
     missing = [index for index, label in enumerate(labels) if label is None]
+    if what in ("stress", "virials"):
+        missing = [index for index in missing if not is_isolated(raw[index])]
     if not missing:
         return
     if len(missing) < len(raw):
@@ -178,59 +177,19 @@ def _check_present(path: Path, what: str, key: str, raw: Sequence[Atoms], labels
         )
     if what == "forces" and any(key in atoms.info for atoms in raw):
         raise DataError(f"{path}: {key} stands in the comment line; it must be a per-atom column ({key}:R:3).")
-    raise DataError(f"{path}: no frame has {key}. Found: {_keys_found(raw)}. Set data.{what}_key to the right one.")
+    raise DataError(f"{path}: no frame has {key}. Found: {_keys_found(raw)}. Set {hint} to the right one.")
 
 
 def _keys_found(raw: Sequence[Atoms]) -> str:
     per_frame = sorted({key for atoms in raw for key in atoms.info})
     per_atom = sorted({key for atoms in raw for key in atoms.arrays} - {"numbers", "positions"})
-    stored = sorted({key for a in raw if isinstance(a.calc, SinglePointCalculator) for key in a.calc.results})
+    stored = sorted({key for atoms in raw for key in stored_labels(atoms)})
     shown = [
         f"{kind} {', '.join(keys)}"
         for kind, keys in (("per frame", per_frame), ("per atom", per_atom), ("as plain labels", stored))
         if keys
     ]
     return "; ".join(shown) or "no labels at all"
-
-
-def _normalised(atoms: Atoms, labels: dict[str, Any], where: str, frame_id: str) -> Atoms:
-    frame = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-    frame.info = {k: v for k, v in atoms.info.items() if isinstance(v, str | int | float | np.generic)}
-    frame.info.setdefault(ID, frame_id)
-    frame.info[SOURCE] = "reference"
-    frame.info[ENERGY] = float(_finite(labels["energy"], (), "energy", where))
-    frame.arrays[FORCES] = _finite(labels["forces"], (len(atoms), 3), "forces", where)
-    if labels["stress"] is not None:
-        frame.info[STRESS] = _stress(labels["stress"], atoms, where)
-    return frame
-
-
-def _finite(value: Any, shape: tuple[int, ...], what: str, where: str) -> NDArray[np.float64]:
-    array = _numbers(value, what, where)
-    if array.shape != shape:
-        raise DataError(f"{where}: {what}: shape {array.shape} where {shape} is needed; label the frame again.")
-    if not np.all(np.isfinite(array)):
-        raise DataError(f"{where}: {what}: NaN or infinite; label the frame again or take it out.")
-    return array
-
-
-def _numbers(value: Any, what: str, where: str) -> NDArray[np.float64]:
-    try:
-        array = np.asarray(value)
-        if array.dtype != bool:  # what a key without a value is
-            return array.astype(float)
-    except (TypeError, ValueError):
-        pass
-    raise DataError(f"{where}: {what}: not numbers; label the frame again.")
-
-
-def _stress(value: Any, atoms: Atoms, where: str) -> NDArray[np.float64]:
-    array = _numbers(value, "stress", where)
-    if not atoms.pbc.all():
-        raise DataError(f"{where}: stress needs pbc='T T T' (with vacuum where there is none to feel it).")
-    if array.size == 6:
-        array = voigt_6_to_full_3x3_stress(array.ravel())
-    return _finite(array.reshape(3, 3) if array.size == 9 else array, (3, 3), "stress", where)
 
 
 def _check_geometry(atoms: Atoms, where: str) -> None:

@@ -22,8 +22,8 @@ BOND_FACTOR = 1.25
 DENSITY_RADIUS_A = 5.0
 """Radius of the sphere about an atom in which `density` counts."""
 
-_BOXES, _BOXES_PER_ATOM, _FEW = 32768, 16, 100
-"""Boxes that a search may look into however few atoms there are, and for each atom; atoms that one box may hold."""
+_BOXES, _BOXES_PER_ATOM = 32768, 16
+"""Boxes that a search may look into however few atoms there are, and for each atom."""
 
 
 class Pairs(NamedTuple):
@@ -66,12 +66,11 @@ def heights(cell: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _is_sparse(atoms: Atoms, cutoff_A: float) -> bool:
-    """Return whether a search by boxes, as wide as the cut-off, would look into too many of them or into too few.
-
-    It divides the cell, however empty that is, and takes what stands outside of an open one as standing at its face.
+    """Return whether a search by boxes, as wide as the cut-off, would look into too many: it divides a periodic cell
+    however empty that is.
     """
     n_boxes = float(np.prod(np.maximum(heights(closed(atoms.cell.array, atoms.pbc)) / cutoff_A, 1.0)))
-    return n_boxes > _BOXES + _BOXES_PER_ATOM * len(atoms) or (len(atoms) > _FEW and not atoms.pbc.all())
+    return n_boxes > _BOXES + _BOXES_PER_ATOM * len(atoms)
 
 
 def _by_tree(atoms: Atoms, cutoff_A: float) -> Neighbours:

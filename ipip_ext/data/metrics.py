@@ -26,6 +26,30 @@ def errors(frames: Sequence[Atoms], predictions: Sequence[Prediction]) -> dict[s
     return Residuals.of(frames, predictions).errors()
 
 
+def errors_of_what_is_labelled(frames: Sequence[Atoms], predictions: Sequence[Prediction]) -> dict[str, float]:
+    """Return errors of frames some of which lack some labels: each counts for what it has, meV.
+
+    Since zeros of energies are arbitrary, energies are compared relative to the mean of their formula too.
+    """
+    with_energy = [i for i, frame in enumerate(frames) if fr.ENERGY in frame.info]
+    with_forces = [i for i, frame in enumerate(frames) if fr.FORCES in frame.arrays]
+    found: dict[str, float] = {}
+    if with_forces:
+        predicted, reference = (
+            np.concatenate(some)
+            for some in ([predictions[i].forces_eV_per_A for i in with_forces],
+                         [frames[i].arrays[fr.FORCES] for i in with_forces])
+        )  # fmt: skip
+        found |= Residuals(predicted, reference, np.zeros(0, dtype=int), np.zeros(0)).force_errors()
+    if with_energy:
+        n_atoms = np.array([len(frames[i]) for i in with_energy])
+        error = np.array([predictions[i].energy_eV - frames[i].info[fr.ENERGY] for i in with_energy]) / n_atoms
+        formulas = np.array([frames[i].get_chemical_formula() for i in with_energy])
+        relative = error - np.array([error[formulas == formula].mean() for formula in formulas])
+        found |= _spread("energy", "meV_per_atom", error) | _spread("relative_energy", "meV_per_atom", relative)
+    return found
+
+
 @dataclass(frozen=True)
 class Residuals:
     """What a model says of frames beside what their labels say.

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from ipip_ext.data.frames import ID
+from ipip_ext.data.keys import ID
 from ipip_ext.md.replicas import Replica
 from ipip_ext.potentials.base import Array
 from ipip_ext.potentials.charge import state_of

@@ -61,9 +61,16 @@ class Data(Section):
     stress_key: str | None = None
     """`info` key of the reference stress, eV/Angstrom^3 (ASE's sign, 3x3 or Voigt); none: stress is not trained."""
 
+    virials_key: str | None = None
+    """`info` key of the reference virials, eV (3x3 or Voigt), where a file holds these: -volume times the stress."""
+
     e0s: Literal["fitted", "isolated_atoms"] | dict[str, Annotated[float, Field(ge=-1e9, le=1e9)]] = "fitted"
     """Energy zeros of the elements: `fitted` by least squares on train, taken from `isolated_atoms`
-    (one-atom frames in train), or given in eV as {Mo: -10.2, S: -4.1}."""
+    (frames of one atom without neighbours, which need no forces), or given in eV as {Mo: -10.2, S: -4.1}."""
+
+    isolated_atoms: Path | None = None
+    """File of the isolated atoms with their energies, for `e0s: isolated_atoms`; null: they stand in train. They are
+    never trained on."""
 
     ood: Ood | None = None
     """Reported apart as the split test_ood; the rest is test_id."""
@@ -72,4 +79,10 @@ class Data(Section):
     def _keys_for_groups(self) -> Data:
         if self.valid_split != "random" and not self.split_keys:
             raise ValueError(f"valid_split {self.valid_split} needs split_keys, such as [start]")
+        return self
+
+    @model_validator(mode="after")
+    def _one_stress(self) -> Data:
+        if self.stress_key is not None and self.virials_key is not None:
+            raise ValueError("stress_key and virials_key would both give the stress; leave one of them out")
         return self

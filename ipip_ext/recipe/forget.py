@@ -6,15 +6,11 @@ from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
-from ipip_ext.recipe.numbers import Fraction, Rounds
+from ipip_ext.recipe.numbers import NUMBER_OR_LIST, Fraction, Rounds
 from ipip_ext.recipe.schema import Section
 from ipip_ext.recipe.training import Groups
 
 _T = TypeVar("_T")
-
-
-def _number_or_list(value: object) -> str:
-    return "list" if isinstance(value, list | tuple) else "float"
 
 
 def _flat_or_nested(value: object) -> str:
@@ -30,9 +26,9 @@ def _not_empty(values: tuple[float, ...]) -> tuple[float, ...]:
 
 # a discriminator, so that an error is about the branch that was meant; its tags are names that schema.explain omits
 _Schedule = Annotated[tuple[_T, ...], AfterValidator(_not_empty), Tag("list")]
-_Fractions = Annotated[Annotated[Fraction, Tag("float")] | _Schedule[Fraction], Discriminator(_number_or_list)]
+_Fractions = Annotated[Annotated[Fraction, Tag("float")] | _Schedule[Fraction], NUMBER_OR_LIST]
 _Noise = Annotated[float, Field(ge=0, le=1000)]
-_Noises = Annotated[Annotated[_Noise, Tag("float")] | _Schedule[_Noise], Discriminator(_number_or_list)]
+_Noises = Annotated[Annotated[_Noise, Tag("float")] | _Schedule[_Noise], NUMBER_OR_LIST]
 _GroupsOrSchedule = Annotated[
     Annotated[Groups, Tag("str")] | Annotated[tuple[Groups, ...], Tag("list")], Discriminator(_flat_or_nested)
 ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Discriminator, Field, Tag
 
 _SHORTEST_FS = 1e-4
 
@@ -18,6 +18,13 @@ def _not_too_short(timestep_fs: float) -> float:
         raise ValueError(f"must be at least {_SHORTEST_FS}")
     return timestep_fs
 
+
+def _number_or_list(value: object) -> str:
+    return "list" if isinstance(value, list | tuple) else "float"
+
+
+NUMBER_OR_LIST = Discriminator(_number_or_list)
+"""For unions tagged float and list, so that an error is about the branch that was meant; `explain` omits both."""
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -44,6 +51,11 @@ Factor = Annotated[float, Field(gt=0, le=1e15)]
 
 ForceLimit_eV_per_A = Annotated[float, Field(gt=0, le=1e12)]
 Temperature_K = Annotated[float, Field(gt=0, le=100_000)]
+Temperature = Annotated[
+    Annotated[Temperature_K, Tag("float")] | Annotated[tuple[Temperature_K, Temperature_K], Tag("list")], NUMBER_OR_LIST
+]
+"""Constant, or (first, last) of a ramp; K."""
+
 Time_ps = Annotated[float, Field(gt=0, le=1e6)]
 SkippedTime_ps = Annotated[float, Field(ge=0, le=1e6)]
 Timestep_fs = Annotated[float, Field(gt=0, le=100), AfterValidator(_not_too_short)]

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 _PATHS = (
-    "data.train", "data.test", "data.valid", "explore.starts", "sample.starts", "evaluate.stability.starts",
-    "evaluate.properties.starts", "evaluate.properties.strained", "evaluate.properties.trajectory",
+    "data.train", "data.test", "data.valid", "data.isolated_atoms", "explore.starts", "sample.starts",
+    "evaluate.stability.starts", "evaluate.properties.starts", "evaluate.properties.strained",
+    "evaluate.properties.trajectory",
 )  # fmt: skip
 
 

@@ -7,11 +7,10 @@ import types
 from collections.abc import Iterator, Mapping
 from typing import Any, Union, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from ipip_ext.recipe import students
+from ipip_ext.recipe import students, yaml_core
 from ipip_ext.recipe.recipe import Recipe
 
 STARTER: dict[str, Any] = {
@@ -93,7 +92,7 @@ def _commented(
 
 
 def _inline(value: Any) -> str:
-    text = yaml.safe_dump(value, default_flow_style=True, width=10_000, sort_keys=False).strip()
+    text = yaml_core.write(value, default_flow_style=True, width=10_000).strip()
     return text.removesuffix("\n...").strip()
 
 

@@ -55,7 +55,8 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> Recip
         return RecipeError(f"{where}: {key} is missing; add it.")
     shown = f", not {first['input']!r}" if _is_short(first["input"]) else ""
     message = _PLAINER.get(first["type"]) or str(first["msg"]).removeprefix("Value error, ")
-    return RecipeError(f"{where}: {key or 'recipe'}: {message.replace('Input should', 'must')}{shown}.")
+    place = f"{where}: {key}" if key else where
+    return RecipeError(f"{place}: {message.replace('Input should', 'must')}{shown}.")
 
 
 _PLAINER = {

@@ -17,6 +17,8 @@ _IRREP = re.compile(r"(\d+)x(\d+)([eo])", re.ASCII)
 _MOST_CHANNELS, _HIGHEST = 1024, 4
 """Of a term of irreps: channels, and degree."""
 
+_MOST_TERMS = 2 * (_HIGHEST + 1)
+
 _MOST_COUPLED = 9
 """MACE couples `correlation` harmonics of degree `max_ell` at once: 3 by 3 is a second, 3 by 4 minutes and 10 GB."""
 
@@ -60,18 +62,16 @@ class MaceConfig(Section):
     @field_validator("hidden_irreps")
     @classmethod
     def _equal_channels(cls, value: str) -> str:
-        terms = [_IRREP.fullmatch(term.strip()) for term in value.split("+")]
-        if not all(terms):
+        terms = [term for part in value.split("+") if (term := _IRREP.fullmatch(part.strip()))]
+        if len(terms) != value.count("+") + 1 or len(terms) > _MOST_TERMS:
             raise ValueError("must read like 32x0e or 32x0e+32x1o")
-        channels = {term[1] for term in terms if term}
-        if len(channels) != 1 or "0" in channels:
+        if any(_above(term[1], _MOST_CHANNELS) or _above(term[2], _HIGHEST) for term in terms):
+            raise ValueError(f"must have at most {_MOST_CHANNELS} channels, and terms up to degree {_HIGHEST}")
+        channels = {int(term[1]) for term in terms}
+        if len(channels) != 1 or 0 in channels:
             raise ValueError("MACE needs the same number of channels in every term")
-        if not any(term and term[2] + term[3] == "0e" for term in terms):
+        if not any(term[2] + term[3] == "0e" for term in terms):
             raise ValueError("MACE needs scalars: add a term like 32x0e")
-        if any(
-            len(term[1]) > 6 or int(term[1]) > _MOST_CHANNELS or int(term[2][:3]) > _HIGHEST for term in terms if term
-        ):
-            raise ValueError(f"at most {_MOST_CHANNELS} channels, and terms up to {_HIGHEST}e")
         return value
 
     @model_validator(mode="after")
@@ -94,8 +94,8 @@ class MaceConfig(Section):
 
 
 def _above(digits: str, most: int) -> bool:
-    """Whether a number, maybe of thousands of digits, is larger than `most`."""
-    return len(digits.lstrip("0")) > len(str(most)) or int(digits) > most
+    """Return whether a number is larger than `most`; Python itself reads none of thousands of digits."""
+    return len(digits) > len(str(most)) or int(digits) > most
 
 
 BACKENDS: dict[str, type[Section]] = {"mace": MaceConfig}

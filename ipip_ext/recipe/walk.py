@@ -17,13 +17,10 @@ from ipip_ext.recipe.numbers import (
     Share,
     StartFactor,
     Steps,
-    Temperature_K,
+    Temperature,
     Timestep_fs,
 )
 from ipip_ext.recipe.schema import Section
-
-Temperature = Temperature_K | tuple[Temperature_K, Temperature_K]
-"""Constant, or (first, last) of a ramp; K."""
 
 
 class Guard(Section):

@@ -135,7 +135,7 @@ class _Values:
         line = node.start_mark.line + 1
         self._n_values += 1
         if self._n_values > _MOST_VALUES:
-            raise NotYaml(f"more than {_MOST_VALUES} values, with aliases written out; shorten it", line)
+            raise NotYaml(f"holds more than {_MOST_VALUES} values, with aliases written out; shorten it")
         if isinstance(node, ScalarNode):
             return _scalar(node, line)
         if any(node is one for one in self._above):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ipip_ext.measure.timing import SUMMARY, finished
 from ipip_ext.recipe.recipe import Recipe
+from ipip_ext.run.layout import FINDINGS
 from ipip_ext.run.record import read_record
 
 _SHA256 = "sha256:"
@@ -36,7 +38,17 @@ def about(recipe: Recipe, folder: Path) -> dict[str, Any]:
         "n_valid": prepared["values"]["n_valid"],
         "versions": _gathered(record.get("versions", {}) for record in records),
         "hardware": _gathered(record.get("hardware", {}) for record in records),
+        "warnings": _warnings(folder / FINDINGS),
     }
+
+
+def _warnings(path: Path) -> list[str]:
+    """Return what was found odd before the run; nothing of a run that an older version began."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return []
+    return [str(said) for said in found] if isinstance(found, list) else []
 
 
 def _gathered(found: Any) -> dict[str, str]:

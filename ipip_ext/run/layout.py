@@ -12,6 +12,9 @@ RECIPE = "recipe.yaml"
 EVENTS = "events.jsonl"
 """All that was said, one event a line; what MLflow mirrors."""
 
+FINDINGS = "findings.json"
+"""What looked odd about the data before the run began, a sentence each."""
+
 LOG = "log.txt"
 """The same for readers."""
 

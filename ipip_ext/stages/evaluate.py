@@ -96,6 +96,27 @@ def predict(
     return done
 
 
+def measure(
+    potential: Potential, frames: Sequence[Atoms], batch_size: int
+) -> tuple[dict[str, float], list[str]]:  # fmt: skip
+    """Return errors on frames of which some may lack labels, and a line on each kind of label that is missing."""
+    lacking = {
+        "forces": [fr.FORCES not in frame.arrays for frame in frames],
+        "energies": [fr.ENERGY not in frame.info for frame in frames],
+    }
+    said = predict(potential, frames, batch_size)
+    if not any(map(any, lacking.values())):
+        return metrics.errors(frames, said), []
+    remarks = []
+    for what, missing in lacking.items():
+        other = "energies" if what == "forces" else "forces"
+        if all(missing):
+            remarks.append(f"no {what} in the file: {other} alone are compared")
+        elif any(missing):
+            remarks.append(f"{sum(missing)} of {len(frames)} frames have no {what}; they count for their {other}")
+    return metrics.errors_of_what_is_labelled(frames, said), remarks
+
+
 def _no_label(potential: Potential, frame: Atoms, why: str) -> StageFailed:
     return StageFailed(
         f"{potential.name}: no label for frame {frame.info.get(fr.ID, '')} ({why}); all frames count, so leave this"

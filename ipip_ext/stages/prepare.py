@@ -12,10 +12,11 @@ from ipip_ext.run.stage import Context
 
 
 def prepare(
-    ctx: Context, data: Data, *, train: Path, test: Path, valid: Path | None, starts: Path, split_seed: int
-) -> dict[str, Any]:
+    ctx: Context, data: Data, *, train: Path, test: Path, valid: Path | None, starts: Path, split_seed: int,
+    isolated_atoms: Path | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Write test, train, valid and starts with normalised labels and frame ids."""
-    paths = {"train": train, "test": test, "valid": valid}
+    paths = {"train": train, "test": test, "valid": valid, "isolated_atoms": isolated_atoms}
     loaded = load_dataset(data.model_copy(update=paths), starts, split_seed, ctx.progress)
     outputs: dict[str, Any] = {}
     for name in ("test", "train", "valid", "starts"):
@@ -27,6 +28,6 @@ def prepare(
     )
     if loaded.n_left_out:
         ctx.note(f"{loaded.n_left_out} frames of train left out: a force in them is above data.max_force_eV_per_A")
-    for finding in loaded.findings:
-        ctx.note(finding)
+    if loaded.n_isolated:
+        ctx.note(f"{loaded.n_isolated} isolated atoms of train are not trained on")
     return {**outputs, "e0s_eV": loaded.e0s_eV, "n_train": len(loaded.train), "n_valid": len(loaded.valid)}

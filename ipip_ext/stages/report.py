@@ -46,7 +46,7 @@ def report(ctx: Context, *, shown: Shown) -> dict[str, Any]:
     main = table(rows, shown.models, shown.speed, _said_of_intervals(asked, found))
     more = others(rows, shown.speed, shown.reference)
     pictures, sure = _pictures(ctx.folder, rows, shown)
-    _write_texts(ctx.folder, main, [*more, *sure], shown.times)
+    _write_texts(ctx.folder, main, [*map(str, [*more, *sure]), timing.table(shown.times), *_warnings(shown)])
     student, *baselines = [name for name, model in shown.models.items() if not model.is_iteration]
     files = {name: _files(shown.scores[name]) for name in (student, *baselines)}
     run_page.write(
@@ -84,9 +84,13 @@ def _write_numbers(folder: Path, shown: Shown, rows: Sequence[Row], parts: Seque
     write_csv(folder / _FILES["time"], shown.times, timing.COLUMNS)
 
 
-def _write_texts(folder: Path, main: Table, more: Sequence[Table], times: Sequence[Mapping[str, Any]]) -> None:
-    texts = [*map(str, (main, *more)), timing.table(times)]
-    (folder / _FILES["table"]).write_text("\n\n".join(texts) + "\n", encoding="utf-8")
+def _warnings(shown: Shown) -> list[str]:
+    said = shown.about.get("warnings", [])
+    return ["\n".join(f"warning: {line}" for line in said)] if said else []
+
+
+def _write_texts(folder: Path, main: Table, more: Sequence[str]) -> None:
+    (folder / _FILES["table"]).write_text("\n\n".join([str(main), *more]) + "\n", encoding="utf-8")
     tex = latex(main.lines, main.left, main.notes)
     (folder / _FILES["latex"]).write_text(tex + "\n", encoding="utf-8")
 

@@ -52,7 +52,7 @@ def test_a_grid_that_is_none_is_refused(tmp_path, alloy_data, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = write_recipe(tmp_path, alloy_data)
     for vary, seeds, words in (
-        ({"finetune.lr": [0.1]}, 0, "seeds must be 1 or more"),
+        ({"finetune.lr": [0.1]}, 0, "--seeds 0: must be 1 to"),
         ({"finetune.lr": 0.1}, 1, r"finetune\.lr: give a list"),
         ({}, 1, "nothing is varied"),
         ({"finetune.lr": [object()]}, 1, r"finetune\.lr: list can't stand in a recipe"),

@@ -22,13 +22,14 @@ def test_keywords_reach_any_key_of_a_file(tmp_path, alloy_data):
         str(path), "finetune.epochs=7", seed=9, finetune__lr=2e-5, sample=None, forget__groups=("readouts",),
         teacher={"python": "ase.calculators.emt:EMT", "kwargs": {"asap_cutoff": True}}, name="no",
         explore__temperatures_K=np.array([300.0, 600.0]), data__valid=Path("other.extxyz"),
-        evaluate={"speed_steps": np.int64(3)},
+        evaluate={"speed_steps": np.int64(3)}, baselines__scratch__fit__epochs=11, data__energy_key="0o10",
     )  # fmt: skip
     assert (recipe.seed, recipe.name, recipe.sample, recipe.forget.groups) == (9, "no", None, ("readouts",))
     assert (recipe.finetune.lr, recipe.finetune.epochs, recipe.finetune.batch_size) == (2e-5, 7, 8)
     assert recipe.teacher["kwargs"] == {"asap_cutoff": True}
     assert recipe.explore.temperatures_K == (300.0, 600.0)
     assert recipe.data.valid == (tmp_path / "other.extxyz").resolve()  # relative to the recipe, as in the file
+    assert (recipe.baselines[1].fit.epochs, recipe.data.energy_key) == (11, "0o10")  # a word stays a word
     assert (recipe.evaluate.speed_steps, recipe.evaluate.speed_supercell) != (2, (2, 2, 2))  # a section as a whole
 
 

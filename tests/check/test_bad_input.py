@@ -95,7 +95,7 @@ def touching(frame: Atoms) -> None:
         (each(put(fr.ENERGY, "low"), 2), ("frame 2", "energy", "not numbers")),
         (each(put(FORCES, NAN, (1, 1)), 6), ("frame 6", "forces", "NaN or infinite")),
         (each(put(FORCES, INF, (1, 1)), 6), ("frame 6", "forces", "NaN or infinite")),
-        (each(put("positions", NAN, (1, 1)), 6), ("frame 6", "positions or cell", "NaN or infinite")),
+        (each(put("positions", NAN, (1, 1)), 6), ("frame 6", "atom 1 (", "position is not finite (y is nan)")),
         (each(flatten_forces), ("frame 0", "forces: shape (4, 2)", "(4, 3)")),
         (each(forces_in_comment), ("REF_forces stands in the comment line", "REF_forces:R:3")),
         (each(forces_as_text), ("REF_forces stands in the comment line", "REF_forces:R:3")),

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from ipip_ext.data import frames as fr
 from ipip_ext.data.dataset import (
-    check_magnitudes,
     energy_zeros,
     load_dataset,
 )
@@ -158,23 +157,6 @@ def test_a_test_frame_in_train_is_named():
     test = [label(cell(9), frame_id="test-0"), label(cell(2), frame_id="test-1")]
     with pytest.raises(DataError, match=r"test\.extxyz: frame 1 \(test-1\) also stands in train\.extxyz \(train-2\)"):
         check_disjoint(task(), train, train, [], test)
-
-
-@pytest.mark.parametrize("factor", [1000.0, 0.0])
-def test_forces_of_impossible_size_are_refused(factor):
-    frames = [label(cell(i)) for i in range(3)]
-    for frame in frames:
-        frame.arrays[fr.FORCES] *= factor
-    with pytest.raises(DataError, match=r"train\.extxyz.*force"):
-        check_magnitudes(HERE, frames)
-
-
-def test_energies_of_impossible_spread_are_refused():
-    frames = [label(cell(i)) for i in range(4)]
-    for index, frame in enumerate(frames):
-        frame.info[fr.ENERGY] = 1000.0 * index
-    with pytest.raises(DataError, match="energies"):
-        check_magnitudes(HERE, frames)
 
 
 def test_labels_round_trip(tmp_path):

@@ -19,7 +19,7 @@ def test_both_searches_find_what_ase_finds(seed):
     atoms = Atoms(f"Cu{n_atoms}", positions=rng.uniform(-8, 8, (n_atoms, 3)), cell=cell_A, pbc=rng.random(3) < 0.6)
     i, j, d = neighbor_list("ijd", atoms, 4.5)
     wanted = sorted(zip(i.tolist(), j.tolist(), np.round(d, 6).tolist(), strict=True))
-    for near in (geometry._by_tree(atoms, 4.5), geometry.Neighbours(*geometry._by_boxes("ijD", atoms, 4.5))):
+    for near in (geometry._by_tree(atoms, 4.5), geometry.neighbours(atoms, 4.5)):
         distances = np.round(np.linalg.norm(near.vectors_A, axis=1), 6).tolist()
         found = sorted(zip(near.i.tolist(), near.j.tolist(), distances, strict=True))
         assert [pair[:2] for pair in found] == [pair[:2] for pair in wanted]

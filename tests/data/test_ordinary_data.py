@@ -7,6 +7,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from alloy import ROOT
 
 from ipip_ext import loop
 from ipip_ext.recipe.file import load_recipe
@@ -14,23 +15,13 @@ from ipip_ext.run import provenance
 from ipip_ext.run.events import EventBus
 from ipip_ext.run.workspace import Workspace
 
-OLD = Path(__file__).parents[1] / "fixtures/run_0.1.0.tar.xz"
-
 
 @pytest.fixture
 def old(tmp_path, monkeypatch) -> Path:
-    with tarfile.open(OLD) as archive:
+    with tarfile.open(ROOT / "tests/fixtures/run_0.1.0.tar.xz") as archive:
         archive.extractall(tmp_path, filter="data")
     monkeypatch.chdir(tmp_path)
     return tmp_path / "runs/tiny"
-
-
-def test_every_stage_of_an_old_run_is_reused(old):
-    recipe, said = load_recipe(Path("recipe.yaml")), []
-    loop.run(recipe, Workspace(old, EventBus([said.append]), recipe.seed, recipe.device, rehearsal=True))
-    names = [event.name for event in said if event.kind == "stage"]
-    assert len(names) >= len(list(old.rglob("stage.json")))
-    assert set(names) == {"reused"}
 
 
 def test_prepare_writes_the_same_files(old, tmp_path):

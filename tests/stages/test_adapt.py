@@ -72,6 +72,33 @@ def test_its_energies_move_to_the_zeros_of_the_task_and_forces_stay(chgnet, data
     assert found["energy_mae_meV_per_atom"] < 0.2 * was["energy_mae_meV_per_atom"]
 
 
+def test_totals_of_all_electron_codes_stay_fine(chgnet, data, tmp_path):
+    """In what is trained, in its file, in its calculator: steps of float32 would be a quarter of an eV."""
+    lifted = []
+    for frame in [*data.train, *data.valid]:
+        lifted.append(frame.copy())
+        lifted[-1].info[fr.ENERGY] += -5e5 * len(frame)
+    task = FitData(lifted[:4], lifted[4:])
+    high, low = (tuned(chgnet, given, tmp_path / name) for name, given in (("high", task), ("low", data)))
+    tuning.save(high.model, tmp_path / "adapted.model")
+    tuning.save(low.model, tmp_path / "low.model")
+    images = [lifted[0].copy() for _ in range(5)]
+    for step, image in enumerate(images):
+        image.positions[1, 0] += 0.01 * step
+    found, right = (
+        entries.make({"chgnet": name}, device="cpu", root=tmp_path) for name in ("adapted.model", "low.model")
+    )
+    for one, other in zip(found.compute(images), right.compute(images), strict=True):
+        assert one.energy_eV + 5e5 * 4 == pytest.approx(other.energy_eV, abs=1e-3)
+        assert np.allclose(one.forces_eV_per_A, other.forces_eV_per_A, atol=1e-4)
+    image = images[3]
+    image.calc = found.calculator()
+    assert image.get_potential_energy() == pytest.approx(found.compute([image])[0].energy_eV, abs=1e-6)
+    assert errors(task.valid, found.compute(task.valid))["energy_mae_meV_per_atom"] == pytest.approx(
+        high.valid["energy_mae_meV_per_atom"], rel=1e-3
+    )
+
+
 def test_chgnet_resumes_bitwise(chgnet, data, tmp_path):
     straight = tuned(chgnet, data, tmp_path / "straight")
 

@@ -7,9 +7,11 @@ import os
 from pathlib import Path
 
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from ipip_ext.backends.mace.claims import fits
 from ipip_ext.backends.mace.model import Spec, Student, build
 from ipip_ext.errors import ModelFileError
 
@@ -38,10 +40,14 @@ def load(folder: Path) -> Student:
         if data["format"] != _FORMAT:
             raise ValueError(data["format"])
         spec = Spec.from_json(data)
-        weights = load_file(folder / WEIGHTS)  # before anything is built, which takes far longer
+        weights = load_file(folder / WEIGHTS)
+        if not fits(spec, weights):  # before anything is built, whose size is the spec's word
+            raise _unfit(folder)
         student = build(spec, seed=0)
-    except (SafetensorError, OSError):
+    except (SafetensorError, OSError, ValidationError):
         raise _unfit(folder) from None
+    except ModelFileError:
+        raise
     except Exception:  # noqa: BLE001 - MACE and e3nn raise whatever numbers that make no model lead to
         raise ModelFileError(f"{folder / SPEC}: is corrupt; export the model again with `ipip-mace run`.") from None
     mine = student.module.state_dict()

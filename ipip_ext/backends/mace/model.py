@@ -59,7 +59,7 @@ class Spec:
         )
         known = [z for z in spec.atomic_numbers if 0 < z < len(chemical_symbols)]
         numbers = (*spec.e0s_eV, spec.avg_num_neighbors, spec.force_scale_eV_per_A)
-        if not known or len(known) != len(spec.atomic_numbers) or len(known) != len(spec.e0s_eV):
+        if not known or len(set(known)) != len(spec.atomic_numbers) or len(known) != len(spec.e0s_eV):
             raise ValueError("species and their energy zeros don't go together")
         if not np.isfinite(numbers).all() or spec.avg_num_neighbors <= 0:
             raise ValueError("numbers that no model has")

@@ -44,7 +44,9 @@ def write(path: Path, found: Findings) -> None:
     """Write the page."""
     walks = _once({name: model.stability for name, model in found.shown.models.items() if model.stability})
     curves = _once({name: model.curves for name, model in found.shown.models.items() if model.curves})
-    shown = {
+    warnings = found.shown.about.get("warnings", [])
+    shown = {"What looked odd about the data": sections.warnings(warnings)} if warnings else {}
+    shown |= {
         "The table": join(_main_table(found), sections.tables(found.others)),
         "Accuracy against speed": sections.pareto(found.rows, _timing_note(found.table)),
         "Parity": join(_picture(found, "parity"), sections.energy_parity(found.per_frame)),

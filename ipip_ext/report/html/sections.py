@@ -180,6 +180,11 @@ def time(rows: Rows) -> Html:
     return join(paragraph(said), bars(lines, [row["share"] for row in rows]))
 
 
+def warnings(said: Sequence[str]) -> Html:
+    """Return what looked odd about the data before the run, a sentence each."""
+    return element("ul", *(element("li", text(line)) for line in said))
+
+
 def provenance(about: Mapping[str, Any]) -> Html:
     """Return recipe, seed, hashes, versions and hardware; see `about.about`."""
     counts = f"{about['n_train']} training and {about['n_valid']} validation frames."
