@@ -11,8 +11,8 @@ import sys
 import termios
 
 CODE = """
-from ipip_ext.console import Console
-from ipip_ext.events import Event
+from ipip_ext.run.console import Console
+from ipip_ext.run.events import Event
 console = Console()
 console(Event("stage", "started", stage="iter-00/pretrain"))
 for i in range(4):
