@@ -41,12 +41,13 @@ def parity(path: Path, forces: Mapping[str, Mapping[str, NDArray[np.float64]]]) 
         mae = np.mean(np.abs(predicted - reference)) * 1e3
         panel.plot([-limit, limit], [-limit, limit], color="0.6", linewidth=0.8, zorder=0)
         panel.scatter(reference, predicted, s=4, alpha=0.4, linewidths=0)
-        panel.set(title=f"{plain(name)}: MAE {mae:.0f} meV/Å", xlim=(-limit, limit), ylim=(-limit, limit))
+        panel.set_title(f"{plain(name)}\nMAE {mae:.0f} meV/Å", fontsize=10)
+        panel.set(xlim=(-limit, limit), ylim=(-limit, limit))
         panel.set_xlabel("reference force (eV/Å)")
         panel.set_aspect("equal")
     for first in panels[::across]:
         first.set_ylabel("predicted force (eV/Å)")
-    figure.savefig(path, dpi=130)
+    figure.savefig(path, dpi=130 if down == 1 else 95)
 
 
 def iterations(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -35,7 +35,8 @@ figure { margin: .8rem 0; } img { max-width: 100%; height: auto; }
 .frames { display: flex; flex-wrap: wrap; gap: 1rem; } .frames figure { width: 360px; max-width: 100%; margin: 0; }
 pre { font-size: .8rem; background: #f7f8fa; padding: .8rem; overflow-x: auto; } code { overflow-wrap: anywhere; }
 .bar { background: #9dbbe0; height: .7rem; display: block; } details > summary { cursor: pointer; margin: .4rem 0; }
-@media (max-width: 640px) { body { padding: .8rem .8rem 2rem; } .verdict p { font-size: 1rem; } }
+@media (max-width: 640px) { body { padding: .8rem .8rem 2rem; } .verdict p { font-size: 1rem; }
+  table, table.dense { font-size: .74rem; } th, td { padding: .2rem .3rem; white-space: normal; } }
 @media print { @page { size: A4; margin: 11mm; } nav { display: none; }
   body { max-width: none; padding: 0; font-size: 9.5pt; }
   h1, h2, h3, summary, p.note { break-after: avoid; } figure, tr, .verdict { break-inside: avoid; }

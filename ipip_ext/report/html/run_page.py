@@ -90,8 +90,8 @@ def _verdict(found: Findings) -> Html:
     tables = (table(lines, classes=marks) for lines, marks in (verdict.lines(found.against, kind) for kind in KINDS))
     caveats = [
         f"Square brackets: 95 % interval by a paired bootstrap over {found.unit} of the test set, both models on the"
-        " same; it tells how much the choice of test frames matters. Grey: the interval holds 0, or the difference is"
-        " below 1 %.",
+        " same; it tells how much the choice of test frames matters. ▼: the student errs"
+        " less, ▲: more; grey: the interval holds 0, or the difference is below 1 %.",
         "One training seed: another gives other numbers. `ipip-mace compare` puts runs with several seeds together.",
     ]
     return join(box, *tables, notes(caveats))
