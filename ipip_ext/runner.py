@@ -85,7 +85,7 @@ def _run(
         bus.sinks.append(MlflowMirror(folder, recipe.tracking, recipe.name))
     bus.emit(Event("run", "started", data=_identity(recipe) | ({"tags": dict(tags)} if tags else {})))
     if is_other or redo:
-        withdraw(folder, model=bool(redo))
+        withdraw(folder, model=any(_precedes(name, MODEL) for name in redo))
         bus.emit(
             Event("run", "withdrawn", f"starts over from {' and '.join(redo)}" if redo else "the recipe has changed")
         )
@@ -143,9 +143,8 @@ def on_this_machine(recipe: Recipe) -> Recipe:
 
 def refuse_other(recipe: Recipe, folder: Path, redo: tuple[str, ...]) -> None:
     """Raise WorkspaceError if `folder` is no run folder, or belongs to a recipe that differs where it matters."""
-    kinds = [name.rsplit("/", 1)[-1] for name in redo]
-    for name, kind in zip(redo, kinds, strict=True):
-        if kind not in STAGES:
+    for name in redo:
+        if (kind := _kind(name)) not in STAGES:
             raise WorkspaceError(f"--redo {name}: no such stage.{did_you_mean(kind, STAGES)}")
     if folder.exists() and not folder.is_dir():
         raise WorkspaceError(f"{folder}: is a file; name a folder with --workdir.")
@@ -159,11 +158,20 @@ def refuse_other(recipe: Recipe, folder: Path, redo: tuple[str, ...]) -> None:
             )
     for key, old, new in changes(recipe, folder):
         stage = _first_stage(key, recipe)
-        if not any(STAGES.index(kind) <= STAGES.index(stage) for kind in kinds):
+        if not any(_precedes(name, stage) for name in redo):
             raise WorkspaceError(
                 f"{folder}: belongs to another recipe: {key} is {old!r} there and {new!r} here;"
                 f" give the recipe another name, use --workdir, or start over with --redo {stage}."
             )
+
+
+def _kind(name: str) -> str:
+    return name.rsplit("/", 1)[-1]
+
+
+def _precedes(name: str, stage: str) -> bool:
+    """Tell whether to redo the stage `name` is to redo `stage` too."""
+    return STAGES.index(_kind(name)) <= STAGES.index(stage)
 
 
 def _first_stage(key: str, recipe: Recipe) -> str:
@@ -222,7 +230,12 @@ def differences(recipe: Recipe, folder: Path) -> dict[str, tuple[Any, Any]]:
         there = None
     if not isinstance(there, Mapping):
         raise WorkspaceError(f"{path}: is corrupt; put the recipe back, or use --workdir for a new run.")
-    return fingerprint.differences(there, fingerprint.plain(recipe))
+    paths = flatten(recipe.model_dump(mode="json"))  # these alone tell where files are, which count by content
+    return {
+        key: (old, new)
+        for key, (old, new) in fingerprint.differences(there, fingerprint.plain(recipe)).items()
+        if new is not None or paths.get(key) is None
+    }
 
 
 def _rehearse(recipe: Recipe, folder: Path, redo: tuple[str, ...]) -> None:

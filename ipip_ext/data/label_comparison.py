@@ -124,7 +124,7 @@ def _check_forces(
     path: Path, line: _Line, given: Sequence[Array], wanted: Sequence[Array], teacher: str
 ) -> Iterator[str]:
     what = f"forces are {line.slope:.3g} times what {teacher} gives"
-    if line.correlation <= -_AGREE:
+    if line.correlation <= -_AGREE and 1 / _MOST_FACTOR < -line.slope < _MOST_FACTOR:
         raise DataError(f"{path}: {what}: are they gradients? Change their sign.")
     if line.is_other_unit(_AGREE):
         raise DataError(

@@ -35,19 +35,19 @@ def intend(folder: Path, stages: Iterable[str]) -> None:
 
 def begin(folder: Path, keep: Collection[str]) -> None:
     """Remove all stages of a run folder but those named in `keep`, and what was published of them."""
-    withdraw(folder, model=True)
+    withdraw(folder)
     for record in (*folder.rglob(RECORD), *folder.rglob(PART_RECORD)):
         stage = record.parent
         if stage.relative_to(folder).as_posix() not in keep:
             shutil.rmtree(stage, ignore_errors=True)
-    for place in folder.iterdir():
+    for place in folder.glob("*"):
         if place.is_dir() and not any(place.iterdir()):
             place.rmdir()
     (folder / PENDING).unlink(missing_ok=True)
 
 
-def withdraw(folder: Path, *, model: bool) -> None:
-    """Remove table, page and plots at the top of a run folder, and its `model`: it no longer stands for them."""
+def withdraw(folder: Path, *, model: bool = False) -> None:
+    """Remove table, page and plots at the top of a run folder, and the model if it is void: it no longer stands for them."""
     if model:
         shutil.rmtree(folder / MODEL, ignore_errors=True)
     for name in PUBLISHED:

@@ -21,7 +21,7 @@ from pathlib import Path
 package, seed = Path(sys.argv[1]), int(sys.argv[2])
 names = [found.name for found in pkgutil.walk_packages([str(package)], "ipip_ext.")]
 if importlib.util.find_spec("torch_sim") is None:
-    names.remove("ipip_ext.md.torchsim")
+    names = [name for name in names if not name.startswith("ipip_ext.md.torchsim.")]
 assert "ipip_ext.run.events" in names and len(names) > 150
 random.Random(seed).shuffle(names)
 

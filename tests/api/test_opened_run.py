@@ -137,7 +137,7 @@ def test_a_folder_that_is_no_run(tmp_path):
 
 def test_a_notebook_shows_the_table(made):
     shown = made._repr_html_()
-    assert shown.count("<table>") == 1
+    assert shown.count("<table") == 1
     assert shown.count("<tr") == 1 + len({row["model"] for row in made.rows()})
     assert "F MAE" in shown
 
@@ -165,7 +165,7 @@ def test_compare_takes_runs_and_folders(made, tmp_path):
     assert [run.name for run in found.runs] == ["tiny", "other"]
     assert found.table().lines[0][:2] == ["run", "model"]
     assert found.warnings() == []
-    assert "<table>" in found._repr_html_()
+    assert "<table" in found._repr_html_()
     found.write_html(tmp_path / "both.html")
     assert "2 runs compared" in (tmp_path / "both.html").read_text()
     assert str(compare(Path(made.folder))) == made.text

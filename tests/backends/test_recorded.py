@@ -7,12 +7,14 @@ import pytest
 import torch
 from test_mace import TINY
 
-from ipip_ext.backends import recorded, training
-from ipip_ext.backends.base import FitData, FitHooks
-from ipip_ext.backends.conformance.task import E0S_EV, alloy
+from ipip_ext.backends import recorded
+from ipip_ext.backends.base import FitData, FitHooks, FitJob
+from ipip_ext.backends.loss import huber_loss
 from ipip_ext.backends.mace.backend import MaceBackend
 from ipip_ext.backends.mace.network import MaceNetwork
 from ipip_ext.backends.recorded import Room, room_for
+from ipip_ext.backends.samples import Sample, labels_of
+from ipip_ext.backends.testing import E0S_EV, alloy
 from ipip_ext.recipe.training import Fit
 
 SETTINGS = Fit(epochs=3, batch_size=4, lr=0.01, warmup_steps=2, energy_weight=1.0)
@@ -76,7 +78,7 @@ def data():
 def fit(model, folder, settings=SETTINGS, note=lambda _text: None):
     losses = []
     hooks = FitHooks(metric=lambda name, value, _step: losses.append((name, value)), note=note)
-    found = MaceBackend().fit(model, data(), settings, seed=1, folder=folder, device="cpu", hooks=hooks)
+    found = MaceBackend().fit(model, data(), settings, FitJob(1, folder, "cpu", hooks))
     return MaceBackend().parameters(found.model), losses
 
 
@@ -113,11 +115,11 @@ def test_what_cannot_be_recorded_is_trained_as_before(model, tmp_path, monkeypat
 
 def test_a_filled_batch_has_the_loss_and_gradients_of_its_own_frames(model):
     network = MaceNetwork(model, "cpu")
-    samples = [training._sample(frame, network) for frame in data().train]
+    samples = [Sample.of(frame, network) for frame in data().train]
     batch = [samples[1], samples[6]]
     graphs = [sample.graph for sample in batch]
-    labels = training._labels(batch, network.dtype, "cpu", stress=False)
-    plain = training.huber_loss(network.evaluate(graphs, training=True, stress=False), labels, SETTINGS)
+    labels = labels_of(batch, network.dtype, "cpu", stress=False)
+    plain = huber_loss(network.evaluate(graphs, training=True, stress=False), labels, SETTINGS)
     plain.backward()
     wanted = {name: p.grad.clone() for name, p in network.module.named_parameters()}
     network.module.zero_grad()
@@ -126,7 +128,7 @@ def test_a_filled_batch_has_the_loss_and_gradients_of_its_own_frames(model):
     assert inputs["positions"].shape == (60, 3)
     assert inputs["edge_index"].shape == (2, 6000)
     assert len(inputs["ptr"]) == 6
-    filled = training.huber_loss(network.evaluate_filled(inputs), recorded._filled(labels, room), SETTINGS)
+    filled = huber_loss(network.evaluate_filled(inputs), recorded._filled(labels, room), SETTINGS)
     filled.backward()
     torch.testing.assert_close(filled, plain, rtol=1e-5, atol=1e-6)
     for name, parameter in network.module.named_parameters():

@@ -58,10 +58,10 @@ def spoil(change: Change, *files: str) -> None:
 
 
 def checked() -> tuple[list[str], list[str]]:
-    """Return the lines of the plan, and of these the warnings."""
+    """Return the lines of the plan, and its warnings."""
     recipe = load_recipe(Path("recipe.yaml"))
-    lines = planning.plan(recipe, *preflight.check(recipe)).lines
-    return lines, [line.removeprefix("warning   ") for line in lines if line.startswith("warning")]
+    plan = planning.plan(recipe, *preflight.check(recipe))
+    return plan.lines, list(plan.cautions)
 
 
 @pytest.mark.parametrize(

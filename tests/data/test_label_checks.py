@@ -62,8 +62,8 @@ def test_one_label_that_can_not_be_is_named():
     with pytest.raises(DataError, match=r"frame 5 \(f5\): its energy is \+2\.5e\+05 eV/atom .* or take it out\."):
         check_labels(HERE, frames)
     frames = alloy()
-    for index in (3, 7):
-        frames[index].arrays[fr.FORCES] *= 1000 + index
+    for index, factor in ((3, 1e3), (7, 1e5)):
+        frames[index].arrays[fr.FORCES] *= factor
     with pytest.raises(DataError, match=r"frame 7 \(f7\): its mean force component is .* out; so is 1 more\."):
         check_labels(HERE, frames)
 

@@ -263,7 +263,7 @@ def test_frames_that_stand_more_than_once_are_told():
     frames += [frames[2], rotated(frames[2]), supercell(swapped(frames[2])), frames[5].copy()]
     assert leakage.copies(frames) == [[2, 8, 9, 10], [5, 11]]
     assert leakage.copies([skewed()] * 100) == [list(range(100))]
-    (said,) = repeated(Path("test.extxyz"), [rotated(skewed())] * 6)
+    (said,) = repeated(Path("test.extxyz"), [rotated(skewed())] * 6, [list(range(6))])
     assert said.startswith("test.extxyz: holds 1 distinct frame 6 times (0, 1, 2, 3, 4, 5). ")
 
 

@@ -20,7 +20,7 @@ from ipip_ext.stages.explore import explore
     ("changes", "words"),
     [
         ({"temperatures_K": [600, -1]}, "explore.temperatures_K.1: must be greater than 0"),
-        ({"temperatures_K": [[600, -1]]}, "explore.temperatures_K.0: must be greater than 0"),
+        ({"temperatures_K": [[600, -1]]}, "explore.temperatures_K.0.1: must be greater than 0"),
         ({"temperatures_K": [[600, 700, 800]]}, "explore.temperatures_K.0"),
         ({"temperatures_K": [[300, 600]], "ensemble": "nve"}, "no thermostat that could follow a ramp"),
         ({"n_steps": 0}, "needs rattle_A, strain or kick_fraction"),

@@ -40,10 +40,12 @@ def test_a_list_that_the_recipe_does_not_hold_begins_at_its_default(tmp_path, al
     path = write_recipe(tmp_path, alloy_data)
     kept = [line for line in path.read_text().split("\n- kind")[0].splitlines() if line != "baselines:"]
     path.write_text("\n".join(kept))
-    recipe = load_recipe(path, ["baselines.scratch.fit.epochs=7", "evaluate.speed_supercell.0=1"])
+    recipe = load_recipe(
+        path, ["baselines.scratch.fit.epochs=7", "explore.temperatures_K=[500, 600]", "explore.temperatures_K.0=450"]
+    )
     assert [baseline.kind for baseline in recipe.baselines] == ["teacher", "scratch"]
     assert (recipe.baselines[1].fit.epochs, recipe.baselines[1].fit.patience) == (7, 50)
-    assert recipe.evaluate.speed_supercell == (1, 3, 1)
+    assert recipe.explore.temperatures_K == (450, 600)
 
 
 def test_a_section_that_is_null_begins_at_its_defaults(path):

@@ -11,13 +11,13 @@ from alloy import refused
 from click.testing import CliRunner
 
 from ipip_ext import runner
+from ipip_ext.check.status import status
 from ipip_ext.check.verify import verify
 from ipip_ext.cli.main import main
 from ipip_ext.errors import UserError
 from ipip_ext.recipe.file import load_recipe
 from ipip_ext.run import redo, signals
 from ipip_ext.run.layout import PUBLISHED
-from ipip_ext.teachers.entries import describe
 from ipip_ext.teachers.load import load_calculator
 
 RUN = Path("runs/tiny")
@@ -60,7 +60,7 @@ def stopped(monkeypatch, where: tuple[str, str], redone: str | None) -> None:
 def assert_withdrawn() -> None:
     """Assert that nobody takes what stands there for a result."""
     assert not any((RUN / name).exists() for name in PUBLISHED)
-    assert "not finished" in describe(RUN)
+    assert "not finished" in str(status(RUN))
     assert "has no comparison yet" in refused("compare", RUN)
     with pytest.raises(UserError, match="has no comparison yet"):
         verify(RUN)

@@ -20,6 +20,7 @@ from ipip_ext.potentials.base import Prediction
 from ipip_ext.recipe.labels import Correction
 from ipip_ext.run.events import EventBus
 from ipip_ext.run.stage import Context
+from ipip_ext.stages.inputs import Labellers, Student
 from ipip_ext.stages.label import Labeller
 from ipip_ext.teachers.correction.fit import fit
 from ipip_ext.teachers.correction.fitted import TeacherCorrection
@@ -35,7 +36,8 @@ def test_cross_labels_ask_for_the_error_of_the_corrected_teacher(tmp_path, form)
     share = 0.0 if form is None else correction("scale").coefficients["scale"][0]
     context = Context(tmp_path, "iter-00/label", 0, "cpu", EventBus([]))
     entry = {"python": "ase.calculators.emt:EMT"}
-    labeller = Labeller(context, tmp_path, "mace", entry, None, tmp_path / "valid.extxyz", by)
+    labellers = Labellers(Student("mace", tmp_path), entry, None, tmp_path / "valid.extxyz", by)
+    labeller = Labeller(context, labellers)
     said = np.array([told.forces_eV_per_A for told in TEACHER.compute(frames)])
     error = (1 + share) * said - np.array([frame.arrays[fr.FORCES] for frame in frames])
     assert labeller._teacher_error() == pytest.approx(np.sqrt(np.mean(error**2)), rel=1e-5)

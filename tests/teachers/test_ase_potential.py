@@ -43,5 +43,5 @@ def test_a_failing_frame_is_named():
         potential.compute([bulk("Cu"), bulk("Fe")])
     assert isinstance(raised.value, StageFailed)
     assert raised.value.index == 1
-    with pytest.raises(FrameFailed, match="stress needs pbc"):
+    with pytest.raises(FrameFailed, match="stress needs a cell that is periodic in two directions"):
         potential.compute([Atoms("Cu")], stress=True)

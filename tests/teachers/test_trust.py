@@ -169,7 +169,7 @@ import importlib.util, pkgutil, sys
 import ipip_ext, torch
 pickled = []
 for module in pkgutil.walk_packages(ipip_ext.__path__, "ipip_ext."):
-    needs_more = module.name == "ipip_ext.md.torchsim" and importlib.util.find_spec("torch_sim") is None
+    needs_more = module.name.startswith("ipip_ext.md.torchsim.") and importlib.util.find_spec("torch_sim") is None
     if not needs_more and not module.name.startswith(("ipip_ext.backends.testing", "ipip_ext.backends.conformance")):
         importlib.import_module(module.name)
 from ipip_ext.backends import registry
@@ -198,7 +198,7 @@ else:
 def test_yaml_makes_no_objects(here):
     evil = '!!python/object/apply:pathlib.Path.touch [!!python/object/apply:pathlib.Path ["ran"]]'
     text = Path("recipe.yaml").read_text()
-    Path("recipe.yaml").write_text(f"{text}\ncorrect: {evil}\n")
+    Path("recipe.yaml").write_text(f"{text}\nadapt: {evil}\n")
     assert "not YAML" in refused("check", "recipe.yaml")
     Path("recipe.yaml").write_text(text)
     refused("check", "recipe.yaml", "--set", f"seed={evil}")

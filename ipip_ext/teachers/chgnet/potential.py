@@ -103,6 +103,11 @@ class ChgnetPotential:
         return float(own.sum() + zeros.sum()), own + zeros
 
     def _graph(self, index: int, room: Atoms) -> Any:
+        n_known = self.model.atom_embedding.embedding.num_embeddings
+        if unknown := sorted(
+            {s for s, z in zip(room.get_chemical_symbols(), room.numbers, strict=True) if z > n_known}
+        ):
+            raise FrameFailed(index, f"{self.name}: no graph: it does not know {', '.join(unknown)}")
         try:
             lattice = Lattice(room.cell.array, pbc=tuple(bool(p) for p in room.pbc))
             structure = Structure(lattice, room.numbers, room.positions, coords_are_cartesian=True)
