@@ -47,7 +47,7 @@ def begin(folder: Path, keep: Collection[str]) -> None:
 
 
 def withdraw(folder: Path, *, model: bool = False) -> None:
-    """Remove table, page and plots at the top of a run folder, and the model if it is void: it no longer stands for them."""
+    """Remove table, page and plots at the top of a run folder, and the model if that is void too."""
     if model:
         shutil.rmtree(folder / MODEL, ignore_errors=True)
     for name in PUBLISHED:

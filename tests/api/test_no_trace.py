@@ -27,6 +27,7 @@ own = logging.getLogger("own")
 own.setLevel(logging.DEBUG)
 warnings.simplefilter("ignore", ResourceWarning)
 matplotlib.rcParams["figure.dpi"] = 7
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 signal.signal(signal.SIGUSR1, handler)
 signal.signal(signal.SIGTERM, handler)
 torch.set_num_threads(2)

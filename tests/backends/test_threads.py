@@ -1,4 +1,4 @@
-"""The same recipe and seed give the same weights, bitwise, with one thread and with two."""
+"""The same recipe and seed give the same weights: bitwise with as many threads, up to rounding with others."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ for turn, threads in enumerate((1, 1, 2, 2)):
     result = backend.fit(model, FitData(frames[:6], frames[6:]), Fit(epochs=2, batch_size=3), FitJob(1, folder, "cpu"))
     backend.save(result.model, folder)
     weights = hashlib.sha256((folder / "student.safetensors").read_bytes()).hexdigest()
-    found.append((torch.get_num_threads(), weights))
+    found.append((torch.get_num_threads(), weights, dict(result.valid)))
 print(json.dumps(found))
 """
 
@@ -39,5 +39,8 @@ def test_one_and_two_threads_repeat_themselves_and_each_other(tmp_path):
     command = [sys.executable, "-c", SCRIPT, str(tmp_path)]
     done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
     found = json.loads(done.stdout.splitlines()[-1])
-    assert [threads for threads, _ in found] == [1, 1, 2, 2]
-    assert len({weights for _, weights in found}) == 1
+    assert [threads for threads, *_ in found] == [1, 1, 2, 2]
+    weights = [weights for _, weights, _ in found]
+    assert (weights[0], weights[2]) == (weights[1], weights[3])
+    # some BLAS libraries share out a sum, others don't, so that with other threads the last digits may be others
+    assert found[2][2] == pytest.approx(found[0][2], rel=1e-3)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from ase import Atoms
+from ase.data import chemical_symbols
 from chgnet.model import CHGNet
 from chgnet.model.composition_model import AtomRef
 from chgnet.model.dynamics import CHGNetCalculator
@@ -104,9 +105,7 @@ class ChgnetPotential:
 
     def _graph(self, index: int, room: Atoms) -> Any:
         n_known = self.model.atom_embedding.embedding.num_embeddings
-        if unknown := sorted(
-            {s for s, z in zip(room.get_chemical_symbols(), room.numbers, strict=True) if z > n_known}
-        ):
+        if unknown := sorted({chemical_symbols[z] for z in room.numbers if z > n_known}):
             raise FrameFailed(index, f"{self.name}: no graph: it does not know {', '.join(unknown)}")
         try:
             lattice = Lattice(room.cell.array, pbc=tuple(bool(p) for p in room.pbc))
