@@ -65,7 +65,7 @@ def test_what_can_not_be_measured_is_refused(finished_run):
         evaluate(EMT(), [])
     broken = test[0].copy()
     broken.positions[0] = np.nan
-    with pytest.raises(errors.DataError, match=r"frame 1: atom 0 \\(Al\\): position is not finite"):
+    with pytest.raises(errors.DataError, match=r"frame 1: atom 0 \(Al\): position is not finite"):
         evaluate(EMT(), [test[0], broken])
     with pytest.raises(errors.CalculatorError, match="model: int is none; give a run"):
         evaluate(3, test)

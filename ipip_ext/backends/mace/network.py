@@ -36,7 +36,7 @@ class MaceNetwork:
         """Return MACE's own output, which has the names and units that are asked for; the zeros stay outside."""
         batch = collate(graphs, len(self.spec.atomic_numbers), self.device)
         output: dict[str, torch.Tensor] = self.module(batch, training=training, compute_stress=stress)
-        found = output | {"energy": output["interaction_energy"]}
+        found = _without_zeros(output)
         return found | {"stress": in_planes(output["stress"], graphs)} if stress else found
 
     def size(self, graph: Graph) -> tuple[int, int]:
@@ -52,17 +52,21 @@ class MaceNetwork:
         return collate([*graphs, *filling, *empty], len(self.spec.atomic_numbers), "cpu")
 
     def evaluate_filled(self, batch: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
-        """Return MACE's own output for such a batch."""
-        output: Mapping[str, torch.Tensor] = self.module(
+        """Return the same for such a batch."""
+        output: dict[str, torch.Tensor] = self.module(
             {**batch, "positions": batch["positions"].detach()}, training=True
         )
-        return output
+        return _without_zeros(output)
 
     def finished(self, weights: Mapping[str, torch.Tensor]) -> Student:
         """Return the student with these weights, all of them trainable, with MACE's own convolution."""
         self.module.load_state_dict(weights)
         convolution.remove(self.module)
         return Student(self.spec, self.module.cpu().eval().requires_grad_(True))
+
+
+def _without_zeros(output: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return output | {"energy": output["interaction_energy"]}
 
 
 def _alone(n_atoms: int, n_edges: int, r_max_A: float, dtype: torch.dtype) -> Graph:
