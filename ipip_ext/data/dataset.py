@@ -12,7 +12,7 @@ from ase import Atoms
 from ipip_ext.data import frames as fr
 from ipip_ext.data import metrics
 from ipip_ext.data.disjoint import check_disjoint, repeated
-from ipip_ext.data.frame_checks import check_apart, check_elements
+from ipip_ext.data.frame_checks import check_apart, check_elements, check_not_own
 from ipip_ext.data.invariants import look_at
 from ipip_ext.data.label_checks import check_labels
 from ipip_ext.data.label_noise import check_noise
@@ -74,6 +74,7 @@ def _key(data: Data, starts: Path, seed: int) -> str | None:
 
 
 def _load(data: Data, starts: Path, seed: int, tell: Tell) -> Dataset:
+    check_not_own(data)
     tell(0.0, "reading")
     test, valid, read = (_read(data, path, split) for path, split in _files(data))
     begin = fr.read_structures(starts)

@@ -10,12 +10,24 @@ from ase import Atoms
 from ipip_ext.data import frames as fr
 from ipip_ext.data import geometry
 from ipip_ext.data.invariants import look_at
+from ipip_ext.data.keys import OWN, theirs
 from ipip_ext.errors import DataError
 from ipip_ext.recipe.data import Data
 from ipip_ext.run.telling import Tell, quiet
 
 TOUCHING_A = 0.05
 """Two atoms closer than this are one written twice."""
+
+
+def check_not_own(data: Data) -> None:
+    """Raise DataError for a key of the recipe that means one of ours in a user's file, where it has another name."""
+    meant = [("data.split_keys", key) for key in data.split_keys]
+    meant += [] if data.ood is None else [("data.ood.key", data.ood.key)]
+    for where, key in meant:
+        if key in OWN:
+            raise DataError(
+                f"{where}: {key} is a name that ipip-mace gives; what {data.train} has there is {theirs(key)}."
+            )
 
 
 def check_elements(path: Path, frames: Sequence[Atoms], data: Data, train: Sequence[Atoms]) -> None:

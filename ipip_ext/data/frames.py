@@ -2,8 +2,9 @@
 
 Whatever keys a file uses, inside there is one spelling: info["REF_energy"] (eV per cell),
 arrays["REF_forces"] (n, 3) (eV/Angstrom), info["REF_stress"] (3, 3) (eV/Angstrom^3), and
-info["frame_id"], info["label_source"]. ASE moves plain `energy` and `forces` of an extxyz
-into a calculator, so labels are looked for there too and the result says where they were.
+info["frame_id"], info["label_source"]. What a user's file has under a name that only we write
+is set aside (`keys.OWN`). ASE moves plain `energy` and `forces` of an extxyz into a calculator,
+so labels are looked for there too and the result says where they were.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from ipip_ext.data import extxyz
 from ipip_ext.data.keys import ENERGY, FORCES, ID, SOURCE, STRESS, WEIGHT, LabelKeys
 from ipip_ext.data.normalising import is_isolated, labels_in, normalised_frame, stored_labels
+from ipip_ext.data.storable import restored, storable
 from ipip_ext.errors import DataError
 from ipip_ext.potentials.base import Prediction
 from ipip_ext.potentials.cells import is_flat
@@ -53,7 +55,7 @@ def read_structures(path: Path) -> list[Atoms]:
         raise DataError(f"{path}: can't be read ({_one_line(error)}); save it again as extended XYZ.") from error
     if not frames:
         raise DataError(f"{path}: holds no structures; save it again as extended XYZ.")
-    return checked(frames, path)
+    return checked([restored(atoms) for atoms in frames], path)
 
 
 def checked(frames: Sequence[Atoms], where: object) -> list[Atoms]:
@@ -70,8 +72,8 @@ def read_labelled(
 ) -> list[Atoms]:  # fmt: skip
     """Read frames with labels and normalise them to REF_*.
 
-    prefix: start of frame ids for frames that have none. whole: whether each must have all labels that `keys` name;
-    else any may lack some, and each one counts for what it has.
+    prefix: start of frame ids, which tell a frame's place in its file. whole: whether each must have all labels that
+    `keys` name; else any may lack some, and each one counts for what it has.
     Raises DataError as `normalised` does.
     """
     return normalised(read_structures(path), path, keys, prefix, whole=whole)
@@ -99,9 +101,12 @@ def normalised(
 
 
 def write_frames(path: Path, frames: Sequence[Atoms]) -> None:
-    """Write frames as extended XYZ, whole or not at all."""
+    """Write frames as extended XYZ, whole or not at all.
+
+    What stands in `info` comes back as it was, or is left out where neither a word nor JSON can say it.
+    """
     part = path.with_name(path.name + ".part")
-    bare = [atoms.copy() for atoms in frames]  # copy() drops the calculator: REF_* only
+    bare = [storable(atoms) for atoms in frames]  # without calculator: REF_* only
     if bare:
         ase.io.write(part, bare, format="extxyz")
     else:
@@ -181,7 +186,7 @@ def _check_present(
 
 
 def _keys_found(raw: Sequence[Atoms]) -> str:
-    per_frame = sorted({key for atoms in raw for key in atoms.info})
+    per_frame = sorted({str(key) for atoms in raw for key in atoms.info})
     per_atom = sorted({key for atoms in raw for key in atoms.arrays} - {"numbers", "positions"})
     stored = sorted({key for atoms in raw for key in stored_labels(atoms)})
     shown = [

@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 ENERGY, FORCES, STRESS = "REF_energy", "REF_forces", "REF_stress"
 ID, SOURCE = "frame_id", "label_source"
 WEIGHT = "label_weight"
 """info key: weight of a frame in a loss; 1 where it is absent."""
+
+BEFORE_STOP = "before_stop"
+"""info key of a frame from right before its walk was stopped: why that was."""
+
+OWN = (ID, SOURCE, WEIGHT, BEFORE_STOP, "MD_energy", "MD_forces", "MD_stress", "MD_kinetic_temperature_K")
+"""What only we write. In a user's file it is theirs, and decides nothing."""
+
+
+def theirs(key: str) -> str:
+    """Return under which name a user's entry with a name of ours is kept."""
+    return f"file_{key}"
+
+
+def set_aside(info: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a user's `info` with what has a name of ours under another: `frame_id` becomes `file_frame_id`."""
+    return {(theirs(key) if key in OWN else key): value for key, value in info.items()}
 
 
 @dataclass(frozen=True)

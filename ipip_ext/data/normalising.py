@@ -10,7 +10,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.stress import voigt_6_to_full_3x3_stress
 from numpy.typing import NDArray
 
-from ipip_ext.data.keys import ENERGY, FORCES, ID, SOURCE, STRESS, LabelKeys
+from ipip_ext.data.keys import ENERGY, FORCES, ID, SOURCE, STRESS, LabelKeys, set_aside
 from ipip_ext.errors import DataError
 
 ISOLATED_A = 6.0
@@ -53,12 +53,15 @@ def is_isolated(atoms: Atoms) -> bool:
 def normalised_frame(atoms: Atoms, labels: dict[str, Any], where: str, frame_id: str) -> Atoms:
     """Return a frame with these labels under our names. Raises DataError for labels that are no numbers of their shape.
 
-    where: start of the message. frame_id: of a frame that has none.
+    Keys that only we write are set aside. where: start of the message. frame_id: its name.
     """
     frame = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-    frame.info = {k: v for k, v in atoms.info.items() if isinstance(v, str | int | float | np.generic)}
-    frame.info.setdefault(ID, frame_id)
-    frame.info[SOURCE] = "reference"
+    kept = {k: v for k, v in atoms.info.items() if isinstance(k, str) and isinstance(v, str | int | float | np.generic)}
+    frame.info = set_aside(kept)
+    frame.info[ID], frame.info[SOURCE] = frame_id, "reference"
+    for key, label in ((ENERGY, "energy"), (STRESS, "stress")):
+        if labels[label] is None:  # of another name than the recipe's, so no label of ours
+            frame.info.pop(key, None)
     if labels["energy"] is not None:
         frame.info[ENERGY] = float(_finite(labels["energy"], (), "energy", where))
     if labels["forces"] is not None:

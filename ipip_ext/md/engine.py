@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ase import Atoms
 
+from ipip_ext.data.keys import BEFORE_STOP, ID
 from ipip_ext.md.checkpoint import Store, claim
 from ipip_ext.md.engines import make
 from ipip_ext.md.guard import Stop
@@ -50,9 +51,9 @@ class MDResult:
         before = {frame_id: stop.reason for stop in self.stops for frame_id in stop.frame_ids}
         for kept in self.store.frames():
             frame = as_atoms(kept, self.store.replicas[kept.replica], self.settings)
-            reason = before.get(frame.info["frame_id"])
+            reason = before.get(frame.info[ID])
             if reason is not None:
-                frame.info["before_stop"] = reason
+                frame.info[BEFORE_STOP] = reason
             yield frame
 
     @property

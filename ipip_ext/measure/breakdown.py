@@ -69,20 +69,20 @@ class Scores:
     rows: list[dict[str, Any]]
 
 
-def take_apart(exam: Exam, per_frame: Path, forces: Path, splits: Mapping[str, Sequence[str]]) -> Scores:
+def take_apart(exam: Exam, per_frame: Path, forces: Path, splits: Mapping[str, Sequence[int]]) -> Scores:
     """Return the errors of a model on each split and on parts of it.
 
-    per_frame, forces: what its evaluation wrote. splits: the ids of the frames of each.
+    per_frame, forces: what its evaluation wrote. splits: which frames of the exam each holds, by their places.
     Of the first split parts by temperature and start are told too, of all splits those by element.
     Raises StageFailed if the files aren't of frames of this exam.
     """
     where, residuals = read(exam.frames, per_frame, forces)
     found = Scores({}, {}, {}, [])
-    for split, ids in splits.items():
-        wanted = set(ids)
-        rows = [row for row, i in enumerate(where) if exam.frames[i].info[fr.ID] in wanted]
-        if len(rows) != len(ids):
-            raise StageFailed(f"{per_frame}: holds {len(rows)} of the {len(ids)} frames of {split}; evaluate anew.")
+    for split, places in splits.items():
+        wanted = set(places)
+        rows = [row for row, i in enumerate(where) if i in wanted]
+        if len(rows) != len(places):
+            raise StageFailed(f"{per_frame}: holds {len(rows)} of the {len(places)} frames of {split}; evaluate anew.")
         of = [where[row] for row in rows]
         errors, parts, n_units = _on(exam, of, residuals.frames(rows))
         found.splits[split] = errors | _told(parts[1:], is_first=not found.splits)
@@ -102,15 +102,38 @@ def _on(exam: Exam, of: Sequence[int], some: Residuals) -> tuple[dict[str, float
 def read(frames: Sequence[Atoms], per_frame: Path, forces: Path) -> tuple[list[int], Residuals]:
     """Return which of `frames` an evaluation holds and its residuals. Raises StageFailed if it holds others."""
     table = read_csv(per_frame)
-    index = {frame.info[fr.ID]: i for i, frame in enumerate(frames)}
-    where = [index.get(row["frame_id"], -1) for row in table]
+    where = places(frames, per_frame, table)
     n_atoms = np.array([len(frames[i]) for i in where])
     data = dict(np.load(forces))
-    if -1 in where or len(data["reference"]) != n_atoms.sum():
-        raise StageFailed(f"{per_frame}: is not of the frames of this test set; evaluate anew.")
+    if len(data["reference"]) != n_atoms.sum():
+        raise _others(per_frame)
     energy = np.array([float(row["energy_mae_meV_per_atom"]) for row in table]) / 1e3
     stress = data.get("stress_error_eV_per_A3")
     return where, Residuals(data["predicted"], data["reference"], n_atoms, energy, stress)
+
+
+def places(frames: Sequence[Atoms], per_frame: Path, table: Sequence[Mapping[str, str]]) -> list[int]:
+    """Return the place among `frames` of each row of `table`, which `per_frame` holds.
+
+    Rows stand in the order of the frames, some of which may be left out by what elements they hold. So a name that a
+    file gave to several of them is no trouble. Raises StageFailed for rows of other frames.
+    """
+    found: list[int] = []
+    for row in table:
+        ahead = range(found[-1] + 1 if found else 0, len(frames))
+        place = next((i for i in ahead if _is_of(row, frames[i])), None)
+        if place is None:
+            raise _others(per_frame)
+        found.append(place)
+    return found
+
+
+def _is_of(row: Mapping[str, str], frame: Atoms) -> bool:
+    return row["frame_id"] == str(frame.info[fr.ID]) and row.get("formula") in (None, frame.get_chemical_formula())
+
+
+def _others(per_frame: Path) -> StageFailed:
+    return StageFailed(f"{per_frame}: is not of the frames of this test set; evaluate anew.")
 
 
 def _parts(exam: Exam, of: Sequence[int], some: Residuals) -> Iterator[dict[str, Any]]:

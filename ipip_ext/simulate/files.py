@@ -17,6 +17,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.extxyz import write_extxyz
 from ase.stress import full_3x3_to_voigt_6_stress
 
+from ipip_ext.data.storable import storable
 from ipip_ext.md.checkpoint import STATE, Store
 from ipip_ext.md.kept import Kept, as_atoms
 from ipip_ext.md.replicas import Replica, fixed_atoms
@@ -149,6 +150,7 @@ def _xyz(kept: Kept, replica: Replica, settings: Explore, kinetic_temperature_K:
         labels["stress"] = full_3x3_to_voigt_6_stress(stress)
     frame.info.pop("MD_kinetic_temperature_K")
     frame.info["kinetic_temperature_K"] = float(kinetic_temperature_K)
+    frame = storable(frame)
     frame.calc = SinglePointCalculator(frame, **labels)
     text = io.StringIO()
     write_extxyz(text, [frame])

@@ -12,7 +12,7 @@ import numpy as np
 from ipip_ext.data import frames as fr
 from ipip_ext.data.tables import Table, latex, read_csv, write_csv
 from ipip_ext.measure import timing
-from ipip_ext.measure.breakdown import Exam, Scores, take_apart
+from ipip_ext.measure.breakdown import Exam, Scores, places, take_apart
 from ipip_ext.measure.property_curves import KEYS
 from ipip_ext.report import plots
 from ipip_ext.report.html import run_page
@@ -21,7 +21,7 @@ from ipip_ext.report.html.structures import worst
 from ipip_ext.report.shown import Asked, Scored, Shown, ShownModel, Speed
 from ipip_ext.run.events import Event
 from ipip_ext.run.stage import Context
-from ipip_ext.stages.evaluate import frame_ids, splits_of
+from ipip_ext.stages.evaluate import splits_of
 from ipip_ext.stages.report_tables import COSTS, Row, calibration_table, others, table
 
 COLUMNS = (
@@ -36,10 +36,9 @@ COLUMNS = (
 
 def report(ctx: Context, *, shown: Shown) -> dict[str, Any]:
     """Write report.html, compare.csv, .txt and .tex, breakdown, speed and time.csv and the plots; say final metrics."""
-    asked, rows_of = _exam(shown.exam), {}
-    for name, scored in shown.scores.items():
-        rows_of[name] = _splits(asked, shown.exam, shown.models[name], scored.per_frame)
-    found = {name: take_apart(asked, *_files(shown.scores[name]), ids) for name, ids in rows_of.items()}
+    asked = _exam(shown.exam)
+    rows_of = _splits(asked, shown)
+    found = {name: take_apart(asked, *_files(shown.scores[name]), splits) for name, splits in rows_of.items()}
     rows = [row for name, model in shown.models.items() for row in _rows(name, model, found[name], shown.speed)]
     parts = [{"model": name, **row} for name, scored in found.items() for row in scored.rows]
     _write_numbers(ctx.folder, shown, rows, parts)
@@ -55,7 +54,7 @@ def report(ctx: Context, *, shown: Shown) -> dict[str, Any]:
             shown=shown, table=main, others=more, calibration=sure, rows=rows,
             against=against(
                 asked, files[student], {name: files[name] for name in baselines},
-                {name: {s: ids for s, ids in rows_of[name].items() if s in rows_of[student]} for name in baselines},
+                {name: {s: some for s, some in rows_of[name].items() if s in rows_of[student]} for name in baselines},
             ),
             unit=asked.unit, breakdown=parts, per_frame={name: per_frame for name, (per_frame, _) in files.items()},
             worst=worst(asked, files), pictures=pictures, start_key=asked.start_key,
@@ -110,15 +109,26 @@ def _pictures(folder: Path, rows: Sequence[Row], shown: Shown) -> tuple[dict[str
     return files, [calibration_table(shown.calibration.at, test)]
 
 
-def _splits(asked: Exam, exam: Asked, model: ShownModel, per_frame: Path) -> dict[str, Sequence[str]]:
-    """Return the ids of the frames of a model's own splits, and of all of those of others that it has evaluated."""
-    ids = frame_ids(per_frame)
-    own: dict[str, Sequence[str]] = dict.fromkeys(model.n_frames, ids)
-    if "test" in model.n_frames:
-        rows = splits_of(asked.frames, exam.ood)
-        own = {name: [str(asked.frames[i].info[fr.ID]) for i in some] for name, some in rows.items()}
-    more = {name: some for name, some in exam.partial.items() if name not in own and set(some) <= set(ids)}
-    return own | more
+def _splits(asked: Exam, shown: Shown) -> dict[str, dict[str, Sequence[int]]]:
+    """Return by model the places of the frames of its own splits, and of all of those of others that it has evaluated.
+
+    A name decides nothing: several frames of an older run may have the same.
+    """
+    held = {
+        name: places(asked.frames, scored.per_frame, read_csv(scored.per_frame))
+        for name, scored in shown.scores.items()
+    }
+    whole = splits_of(asked.frames, shown.exam.ood)
+    partial: dict[str, Sequence[int]] = {}
+    found: dict[str, dict[str, Sequence[int]]] = {}
+    for name, model in shown.models.items():
+        partial |= {split: held[name] for split in model.n_frames if split in shown.exam.partial}
+    for name, model in shown.models.items():
+        own: dict[str, Sequence[int]] = dict.fromkeys(model.n_frames, held[name])
+        if "test" in model.n_frames:
+            own = dict(whole)
+        found[name] = own | {s: some for s, some in partial.items() if s not in own and set(some) <= set(held[name])}
+    return found
 
 
 def _files(of: Scored) -> tuple[Path, Path]:

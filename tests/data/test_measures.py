@@ -20,9 +20,10 @@ from ipip_ext import load_calculator
 from ipip_ext.data import frames as fr
 from ipip_ext.data import metrics
 from ipip_ext.errors import StageFailed
-from ipip_ext.measure.breakdown import Exam, take_apart
+from ipip_ext.measure.breakdown import Exam, read, take_apart
 from ipip_ext.potentials.base import Prediction
 from ipip_ext.recipe.evaluate import Evaluate
+from ipip_ext.report.html.structures import worst
 from ipip_ext.run.events import EventBus, read_events
 from ipip_ext.run.workspace import Workspace
 from ipip_ext.stages import inputs
@@ -189,8 +190,7 @@ def test_parts_by_a_key_that_differs_in_every_frame(tmp_path):
     residuals = metrics.Residuals.of(frames, said)
     np.savez(tmp_path / "forces.npz", predicted=residuals.predicted_eV_per_A, reference=residuals.reference_eV_per_A)
     exam = Exam(frames, ("md_step",), "start", 0)
-    ids = [str(frame.info[fr.ID]) for frame in frames]
-    found = take_apart(exam, tmp_path / "per_frame.csv", tmp_path / "forces.npz", {"test": ids})
+    found = take_apart(exam, tmp_path / "per_frame.csv", tmp_path / "forces.npz", {"test": range(12)})
     parts = [row for row in found.rows if row["by"] == "md_step"]
     assert [part["value"] for part in parts] == [str(step) for step in range(12)]
     for part, index in zip(parts, reversed(range(12)), strict=True):
@@ -245,7 +245,7 @@ def test_parts_are_the_errors_of_their_frames_and_groups_are_drawn_whole(tmp_pat
     frames, said = made_up(0)
     files = evaluated(tmp_path, frames, said)
     exam = Exam(frames, ("start", "temperature_K"), "start", seed=1)
-    splits = {"test": [f"f{i}" for i in range(4)], "some": ["f0", "f2"]}
+    splits = {"test": range(4), "some": [0, 2]}
     found = take_apart(exam, *files, splits)
     assert found.n_frames == {"test": 4, "some": 2}
     assert found.n_units == {"test": 4, "some": 2}
@@ -261,6 +261,29 @@ def test_parts_are_the_errors_of_their_frames_and_groups_are_drawn_whole(tmp_pat
     assert "force_mae_600K_meV_per_A" not in found.splits["some"]
     with pytest.raises(StageFailed, match="is not of the frames of this test set"):
         take_apart(Exam(frames[:3], (), "start", 1), *files, splits)
+
+
+@pytest.mark.parametrize("names", [["f0", "f1", "f2", "f3"], ["a"] * 4, [7, 7, 8, 8], ["=1", "=1", "", "\x1b"]])
+def test_frames_are_told_by_their_place_whatever_they_are_called(tmp_path, names):
+    frames, said = made_up(0)
+    for frame, name in zip(frames, names, strict=True):
+        frame.info[fr.ID] = name
+    frames[1].symbols = ["Al" if symbol == "Cu" else "Cu" for symbol in frames[1].symbols]
+    some = [frames[i] for i in (0, 2, 3)]
+    _write_per_frame(tmp_path / "per_frame.csv", some, [said[i] for i in (0, 2, 3)], {"test": range(3)})
+    residuals = metrics.Residuals.of(some, [said[i] for i in (0, 2, 3)])
+    np.savez(tmp_path / "forces.npz", predicted=residuals.predicted_eV_per_A, reference=residuals.reference_eV_per_A)
+    files = (tmp_path / "per_frame.csv", tmp_path / "forces.npz")
+    exam = Exam(frames, (), "start", 1)
+    assert read(frames, *files)[0] == [0, 2, 3]
+    found = take_apart(exam, *files, {"all": [0, 2, 3], "last": [3]})
+    assert found.n_frames == {"all": 3, "last": 1}
+    assert found.splits["last"]["force_mae_meV_per_A"] == pytest.approx(
+        metrics.errors([frames[3]], [said[3]])["force_mae_meV_per_A"]
+    )
+    worst_first = [one.frame for one in worst(exam, {"student": files})]
+    own = {id(f): metrics.errors([f], [p])["force_mae_meV_per_A"] for f, p in zip(frames, said, strict=True)}
+    assert [own[id(f)] for f in worst_first] == sorted((own[id(f)] for f in some), reverse=True)
 
 
 # ---------------------------------------------------------------- no frame is dropped

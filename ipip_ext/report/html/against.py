@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ipip_ext.data import frames as fr
 from ipip_ext.measure.breakdown import Exam, read
 from ipip_ext.potentials.base import Array
 
@@ -91,19 +90,20 @@ class Against:
 
 def against(
     exam: Exam, student: tuple[Path, Path], baselines: Mapping[str, tuple[Path, Path]],
-    splits: Mapping[str, Mapping[str, Sequence[str]]],
+    splits: Mapping[str, Mapping[str, Sequence[int]]],
 ) -> list[Against]:  # fmt: skip
     """Return the student beside each baseline on every split that both have, forces and energies.
 
-    student, baselines: per_frame and forces of their evaluations. splits: by baseline, ids of the frames of each split.
+    student, baselines: per_frame and forces of their evaluations. splits: by baseline, places of the frames of each
+    split in the exam.
     Both are drawn on the same resampled frames (paired percentile bootstrap over the units of `Exam`), so that frames
     that are hard for all cancel.
     """
     mine, found = _Sums(exam, *student), []
     for name, files in baselines.items():
         theirs = _Sums(exam, *files)
-        for split, ids in splits[name].items():
-            a, b = mine.units(ids), theirs.units(ids)
+        for split, places in splits[name].items():
+            a, b = mine.units(places), theirs.units(places)
             for column, index in _COLUMNS.items():
                 per = a[:, index + 2].sum()
                 errors = [float(units[:, index].sum() / per * 1e3) for units in (a, b)]
@@ -119,11 +119,11 @@ class _Sums:
         self._exam = exam
         self._where, residuals = read(exam.frames, per_frame, forces)
         self._sums = residuals.sums()
-        self._row = {str(exam.frames[i].info[fr.ID]): row for row, i in enumerate(self._where)}
+        self._row = {place: row for row, place in enumerate(self._where)}
 
-    def units(self, ids: Sequence[str]) -> Array:
+    def units(self, places: Sequence[int]) -> Array:
         """Return the sums over each unit that a bootstrap draws, (n_units, 6)."""
-        rows = [self._row[name] for name in ids]
+        rows = [self._row[place] for place in places]
         return self._exam.units([self._where[row] for row in rows], self._sums[rows])
 
 

@@ -16,7 +16,7 @@ from matplotlib.colors import to_hex
 
 from ipip_ext.data import frames as fr
 from ipip_ext.data.tables import read_csv
-from ipip_ext.measure.breakdown import TEMPERATURE, Exam, read
+from ipip_ext.measure.breakdown import TEMPERATURE, Exam, places, read
 from ipip_ext.potentials.base import Array
 from ipip_ext.report.html.atoms import SIDE_PX, STYLE, View
 from ipip_ext.report.html.parts import Html, data_uri, element, join, paragraph, picture, table
@@ -53,25 +53,28 @@ def worst(exam: Exam, models: Mapping[str, tuple[Path, Path]]) -> list[Worst]:
     """
     (student, files), *_ = models.items()
     where, residuals = read(exam.frames, *files)
-    told = {name: _by_frame(per_frame) for name, (per_frame, _) in models.items()}
-    errors = [told[student][str(exam.frames[i].info[fr.ID])] for i in where]
+    told = {name: _by_place(exam, per_frame) for name, (per_frame, _) in models.items()}
+    errors = [told[student][place] for place in where]
     found = []
     for row in np.argsort([-error for error in errors], kind="stable")[:N_SHOWN]:
-        frame, mine = exam.frames[where[row]], residuals.frames([int(row)])
-        name = str(frame.info[fr.ID])
+        place = where[row]
+        frame, mine = exam.frames[place], residuals.frames([int(row)])
         found.append(
             Worst(
                 frame,
                 np.linalg.norm(mine.predicted_eV_per_A - mine.reference_eV_per_A, axis=1),
-                {model: some[name] for model, some in told.items() if name in some},
+                {model: some[place] for model, some in told.items() if place in some},
                 float(abs(mine.energy_eV_per_atom[0]) * MEV_PER_EV),
             )
         )
     return found
 
 
-def _by_frame(per_frame: Path) -> dict[str, float]:
-    return {row["frame_id"]: float(row["force_mae_meV_per_A"]) for row in read_csv(per_frame)}
+def _by_place(exam: Exam, per_frame: Path) -> dict[int, float]:
+    """Return the force MAE of each frame that an evaluation holds, by its place in the exam, meV/Angstrom."""
+    table = read_csv(per_frame)
+    found = zip(places(exam.frames, per_frame, table), table, strict=True)
+    return {place: float(row["force_mae_meV_per_A"]) for place, row in found}
 
 
 def section(found: Sequence[Worst], start_key: str) -> Html:
