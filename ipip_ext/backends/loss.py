@@ -57,10 +57,14 @@ def huber_loss(output: Mapping[str, torch.Tensor], labels: Labels, settings: Fit
 
 @dataclass
 class Totals:
-    """Sums over batches, so that validation means are over all components and not over batches."""
+    """Sums over batches, so that validation means are over all components and not over batches.
+
+    Errors are over what counts at all: a label of weight 0 is in none.
+    """
 
     sums: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     frames: int = 0
+    energies: int = 0
     components: int = 0
     stressed: int = 0
 
@@ -70,24 +74,26 @@ class Totals:
         force = (output["forces"].detach() - labels.forces_eV_per_A).abs().double()
         energy = ((output["energy"].detach() - labels.energy_eV) / labels.n_atoms).abs().double()
         self.sums["loss"] += float(huber_loss(output, labels, settings).detach()) * n
-        self.sums["force_mae_meV_per_A"] += float(force.sum()) * MEV_PER_EV
-        self.sums["energy_mae_meV_per_atom"] += float(energy.sum()) * MEV_PER_EV
+        atoms, frames = labels.atom_weight > 0, labels.energy_weight > 0
+        self.sums["force_mae_meV_per_A"] += float((force * atoms).sum()) * MEV_PER_EV
+        self.sums["energy_mae_meV_per_atom"] += float((energy * frames).sum()) * MEV_PER_EV
         self.frames += n
-        self.components += force.numel()
+        self.energies += int(frames.sum())
+        self.components += 3 * int(atoms.sum())
         if labels.stress is not None:
-            stress = (output["stress"].detach() - labels.stress).abs().double()
-            self.sums["stress_mae_meV_per_A3"] += float(stress.sum()) * MEV_PER_EV
-            self.stressed += labels.stress.numel()
+            stress, cells = (output["stress"].detach() - labels.stress).abs().double(), labels.stress_weight > 0
+            self.sums["stress_mae_meV_per_A3"] += float((stress * cells[:, None, None]).sum()) * MEV_PER_EV
+            self.stressed += 9 * int(cells.sum())
 
     def metrics(self) -> dict[str, float]:
         """Return means over everything added."""
         per = {
             "loss": self.frames,
             "force_mae_meV_per_A": self.components,
-            "energy_mae_meV_per_atom": self.frames,
+            "energy_mae_meV_per_atom": self.energies,
             "stress_mae_meV_per_A3": self.stressed,
         }
-        return {key: value / per[key] for key, value in self.sums.items()}
+        return {key: value / max(1, per[key]) for key, value in self.sums.items()}
 
 
 def _mean(weight: torch.Tensor, loss: torch.Tensor) -> torch.Tensor:

@@ -9,9 +9,11 @@ from pathlib import Path
 from ase import Atoms
 
 from ipip_ext.data import frames as fr
+from ipip_ext.data import states
 from ipip_ext.data.dataset import Dataset
 from ipip_ext.data.label_comparison import Agreement, compare
 from ipip_ext.data.label_summary import summary
+from ipip_ext.data.weights import counted
 from ipip_ext.errors import DataError, RecipeError
 from ipip_ext.potentials.base import FrameFailed, Potential, Prediction
 from ipip_ext.potentials.compute import compute_each
@@ -30,6 +32,8 @@ def check(recipe: Recipe, data: Dataset, teacher: Potential) -> Dataset:
     told = {split: summary(frames) for split, frames in _splits(data)}
     if data.n_isolated:
         told["isolated"] = f"{data.n_isolated} atoms of train that stand by themselves are not trained on"
+    if said := states.told([*data.train, *data.valid, *data.test, *data.starts]):
+        told["charge"] = said
     findings = list(data.findings)
     for path, split, frames in _files(recipe, data):
         agreement, found = _hold_against(path, frames, teacher)
@@ -77,6 +81,7 @@ def _files(recipe: Recipe, data: Dataset) -> Iterator[tuple[Path, str, Sequence[
 
 
 def _hold_against(path: Path, frames: Sequence[Atoms], teacher: Potential) -> tuple[Agreement, list[str]]:
+    frames = counted(frames, "energy", "forces")
     some = frames[:: max(1, len(frames) // _PROBES)][:_PROBES]
     try:
         said = teacher.compute(some)

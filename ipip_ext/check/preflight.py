@@ -12,6 +12,7 @@ from ipip_ext.check.where import at, in_recipe
 from ipip_ext.data import frames as fr
 from ipip_ext.data.dataset import Dataset, load_dataset
 from ipip_ext.data.frame_checks import check_apart, check_elements
+from ipip_ext.data.states import check_alike
 from ipip_ext.potentials.base import Potential
 from ipip_ext.potentials.compute import require_stress
 from ipip_ext.recipe.recipe import Recipe
@@ -60,6 +61,7 @@ def check_data(recipe: Recipe) -> Dataset:
             own = fr.read_structures(walk.starts)
             check_elements(walk.starts, own, recipe.data, data.train)
             check_apart(walk.starts, own)
+            check_alike(walk.starts, own, recipe.data, data.train)
             with at(str(walk.starts)):
                 md.check_starts(own, getattr(walk, "ensemble", "nvt_langevin"))
     check_walks(recipe)

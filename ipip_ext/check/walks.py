@@ -9,6 +9,7 @@ from ipip_ext.check.where import at
 from ipip_ext.data import frames as fr
 from ipip_ext.data.dataset import Dataset
 from ipip_ext.data.frame_checks import check_elements
+from ipip_ext.data.states import check_alike
 from ipip_ext.measure.property_curves import check_strained, check_trajectory
 from ipip_ext.recipe.evaluate import Properties
 from ipip_ext.recipe.recipe import Recipe
@@ -45,8 +46,10 @@ def check_properties(recipe: Recipe, wanted: Properties, data: Dataset) -> None:
     if wanted.trajectory is not None:
         frames = fr.read_structures(wanted.trajectory)
         check_elements(wanted.trajectory, frames, recipe.data, data.train)
+        check_alike(wanted.trajectory, frames, recipe.data, data.train)
         check_trajectory(wanted.trajectory, frames)
     if wanted.strained is not None:
         labelled = fr.read_labelled(wanted.strained, fr.LabelKeys(recipe.data.energy_key, recipe.data.forces_key))
         check_elements(wanted.strained, labelled, recipe.data, data.train)
+        check_alike(wanted.strained, labelled, recipe.data, data.train)
         check_strained(wanted.strained, labelled)

@@ -10,7 +10,7 @@ import numpy as np
 from ase import Atoms
 
 from ipip_ext.data import frames as fr
-from ipip_ext.data import metrics
+from ipip_ext.data import metrics, states, weights
 from ipip_ext.data.disjoint import check_disjoint, repeated
 from ipip_ext.data.frame_checks import check_apart, check_elements, check_not_own
 from ipip_ext.data.invariants import look_at
@@ -19,6 +19,7 @@ from ipip_ext.data.label_noise import check_noise
 from ipip_ext.data.leakage import copies
 from ipip_ext.data.normalising import is_isolated
 from ipip_ext.data.splits import split_valid, subset
+from ipip_ext.data.weights import check_some_count, check_weights, counted, label_weights
 from ipip_ext.errors import DataError
 from ipip_ext.recipe.data import Data
 from ipip_ext.run import provenance
@@ -78,12 +79,19 @@ def _load(data: Data, starts: Path, seed: int, tell: Tell) -> Dataset:
     tell(0.0, "reading")
     test, valid, read = (_read(data, path, split) for path, split in _files(data))
     begin = fr.read_structures(starts)
+    for frame in begin:
+        states.take(frame, dict(frame.info), (data.charge_key, data.spin_key))
+    files_read = ((data.test, "test", test), (data.valid, "validation", valid), (data.train, "training", read))
+    said_of_weights = [said for of in files_read for said in _weights(*of)]
+    valid, read = weights.without_weightless(valid), weights.without_weightless(read)
     isolated = [frame for frame in read if is_isolated(frame)]
     whole = [frame for frame in read if not is_isolated(frame)]
     if not whole:
         raise DataError(f"{data.train}: has isolated atoms only; training needs interacting atoms.")
     files = ((data.test, test), (data.train, whole), (data.valid, valid))
+    _check_states(data, [(data.train, whole), (data.valid or data.train, valid), (data.test, test), (starts, begin)])
     findings = [said for path, frames in files if path is not None for said in _look_into(path, frames, tell)]
+    findings += [*said_of_weights, *states.spins_that_differ(data.train, whole)]
     train = calm(data, whole)
     n_left_out = len(whole) - len(train)
     if data.valid is None:
@@ -110,14 +118,34 @@ def _files(data: Data) -> list[tuple[Path | None, str]]:
 
 
 def _read(data: Data, path: Path | None, split: str) -> list[Atoms]:
-    keys = fr.LabelKeys(data.energy_key, data.forces_key, data.stress_key, data.virials_key)
+    keys = fr.LabelKeys(
+        data.energy_key, data.forces_key, data.stress_key, data.virials_key, charge=data.charge_key, spin=data.spin_key
+    )
     return [] if path is None else fr.read_labelled(path, keys, f"{split}-")
+
+
+def _check_states(data: Data, files: states.Files) -> None:
+    for path, frames in files:
+        states.check_states(path, frames)
+    states.check_keys(data, files)
+    states.check_one_charge(files)
+
+
+def _weights(path: Path | None, what: str, frames: Sequence[Atoms]) -> list[str]:
+    """Return what is to be told of the weights in a file. Raises DataError for weights that can't be."""
+    if path is None:
+        return []
+    check_weights(path, frames)
+    if what == "test":  # there all count
+        return []
+    check_some_count(path, frames)
+    return weights.told(path, what, frames)
 
 
 def _look_into(path: Path, frames: Sequence[Atoms], tell: Tell) -> list[str]:
     """Return a sentence on each thing that looks wrong. Raises DataError for what can't be right."""
     look_at(frames, tell, path.name)
-    found = check_labels(path, frames)
+    found = check_labels(path, counted(frames, "energy", "forces"))
     tell(1.0, f"looking for frames that stand more than once in {path.name}")
     groups = copies(frames)
     return [*found, *repeated(path, frames, groups), *check_noise(path, frames, groups)]
@@ -158,7 +186,7 @@ def energy_zeros(data: Data, train: Sequence[Atoms], isolated: Sequence[Atoms]) 
         where = f"{data.isolated_atoms or data.train}: isolated atoms"
     else:
         energy = np.array([frame.info[fr.ENERGY] for frame in train])
-        fitted = metrics.fit_zeros(fr.composition(train, symbols), energy)
+        fitted = metrics.fit_zeros(fr.composition(train, symbols), energy, label_weights(train, "energy"))
         return dict(zip(symbols, map(float, fitted), strict=True))
     missing = [symbol for symbol in symbols if symbol not in given]
     if missing:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from ipip_ext.data import extxyz
 from ipip_ext.data.keys import ENERGY, FORCES, ID, SOURCE, STRESS, WEIGHT, LabelKeys
 from ipip_ext.data.normalising import is_isolated, labels_in, normalised_frame, stored_labels
+from ipip_ext.data.states import take
 from ipip_ext.data.storable import restored, storable
 from ipip_ext.errors import DataError
 from ipip_ext.potentials.base import Prediction
@@ -94,10 +95,13 @@ def normalised(
     for what, key in wanted.items():
         if key is not None and (whole or {"energy", "forces"} <= lacks_all):
             _check_present(path, what, key, raw, [labels[what] for labels in found], keys.hint.format(what))
-    return [
+    frames = [
         normalised_frame(atoms, labels, f"{path}: frame {index}", f"{prefix}{index:05d}")
         for index, (atoms, labels) in enumerate(zip(raw, found, strict=True))
     ]
+    for frame, atoms in zip(frames, raw, strict=True):
+        take(frame, atoms.info, (keys.charge, keys.spin))
+    return frames
 
 
 def write_frames(path: Path, frames: Sequence[Atoms]) -> None:

@@ -14,6 +14,7 @@ from ipip_ext.data import frames as fr
 from ipip_ext.data.invariants import look_at
 from ipip_ext.data.isometry import SLACK, distance
 from ipip_ext.potentials.base import Array
+from ipip_ext.potentials.charge import state_key
 
 _SPREAD_A = 0.035
 """Invariants of copies differ by less than this over the root of the number of atoms."""
@@ -70,9 +71,9 @@ class InAnyOrder:
 
 
 def kind_of(frame: Atoms) -> bytes:
-    """Return what copies share: the elements and in which shares."""
+    """Return what copies share: the elements and in which shares, charge and spin."""
     numbers, counts = np.unique(frame.numbers, return_counts=True)
-    return np.concatenate([numbers, counts // np.gcd.reduce(counts)]).tobytes()
+    return np.concatenate([numbers, counts // np.gcd.reduce(counts)]).tobytes() + state_key(frame)
 
 
 def by_kind(frames: Sequence[Atoms]) -> dict[bytes, list[int]]:

@@ -11,6 +11,12 @@ ID, SOURCE = "frame_id", "label_source"
 WEIGHT = "label_weight"
 """info key: weight of a frame in a loss; 1 where it is absent."""
 
+OF_FRAME, OF_VIRIALS = "config_weight", "config_virials_weight"
+LABEL_WEIGHTS = {"energy": "config_energy_weight", "forces": "config_forces_weight", "stress": "config_stress_weight"}
+"""info keys of a user's file, MACE's own: what a frame counts for, and its labels besides; 1 where one is absent."""
+
+WEIGHTS = (OF_FRAME, *LABEL_WEIGHTS.values())
+
 BEFORE_STOP = "before_stop"
 """info key of a frame from right before its walk was stopped: why that was."""
 
@@ -32,7 +38,7 @@ def set_aside(info: Mapping[str, Any]) -> dict[str, Any]:
 class LabelKeys:
     """Names of the labels in a user's file; None means: not wanted. Stress may be given as virials instead.
 
-    hint: how a user says which name it is.
+    hint: how a user says which name it is. charge, spin: of what a frame is besides; None: under their usual names.
     """
 
     energy: str = ENERGY
@@ -40,3 +46,5 @@ class LabelKeys:
     stress: str | None = None
     virials: str | None = None
     hint: str = "data.{}_key"
+    charge: str | None = None
+    spin: str | None = None

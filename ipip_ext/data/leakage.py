@@ -1,10 +1,10 @@
 """No held-out frame in training: near duplicates of validation and test frames, found whatever stage made them.
 
-Two frames are near duplicates if they have the same species and cell, and the root mean square of their atoms'
-displacements is below `NEAR_A` once a shift of the whole is taken out. Frames that MD takes one after another are
-none: in 5 fs at 300 K sulphur moves by 0.024 A and molybdenum by 0.014 A, and no pool or training set of the shipped
-Mo-S-O data comes nearer to a held-out frame than 0.059 A. At 0.01 A forces differ by no more than a good student's
-error.
+Two frames are near duplicates if they have the same species, cell, charge and spin, and the root mean square of their
+atoms' displacements is below `NEAR_A` once a shift of the whole is taken out. Frames that MD takes one after another
+are none: in 5 fs at 300 K sulphur moves by 0.024 A and molybdenum by 0.014 A, and no pool or training set of the
+shipped Mo-S-O data comes nearer to a held-out frame than 0.059 A. At 0.01 A forces differ by no more than a good
+student's error.
 
 A copy in another dress is one too: turned or mirrored, its atoms renumbered, in another cell or a multiple of it. There
 the displacement must be below `SAME_A`: frames that may be turned and renumbered come as near as 0.01 A by chance.
@@ -26,6 +26,7 @@ from ipip_ext.data.in_any_order import InAnyOrder, by_kind
 from ipip_ext.data.in_order import InOrder
 from ipip_ext.data.isometry import COPY_A
 from ipip_ext.errors import DataError
+from ipip_ext.potentials.charge import state_key
 
 NEAR_A = 0.01
 
@@ -151,10 +152,10 @@ def near_duplicates(
 
 
 def by_order(frames: Sequence[Atoms]) -> dict[bytes, list[int]]:
-    """Return the indices of the frames that have the same elements and periodic directions."""
+    """Return the indices of the frames that have the same elements, periodic directions, charge and spin."""
     rows: dict[bytes, list[int]] = defaultdict(list)
     for index, frame in enumerate(frames):
-        rows[np.sort(frame.numbers).tobytes() + frame.pbc.tobytes()].append(index)
+        rows[np.sort(frame.numbers).tobytes() + frame.pbc.tobytes() + state_key(frame)].append(index)
     return rows
 
 

@@ -166,17 +166,20 @@ def intervals(sums: Array, seed: int) -> dict[str, float]:
     return found
 
 
-def fit_zeros(composition: NDArray[np.float64], energy_eV: NDArray[np.float64]) -> NDArray[np.float64]:
+def fit_zeros(composition: Array, energy_eV: Array, counts: Array | None = None) -> Array:
     """Return one energy an element, (n_species,), eV; minimum norm where ambiguous.
 
     Least squares with Huber's weights (Ann. Math. Stat. 35, 73 (1964)) by iterated
     reweighting: a few frames torn to pieces, tens of eV up, would else shift the zeros of all.
-    composition: (n_frames, n_species) counts. energy_eV: (n_frames,).
+    composition: (n_frames, n_species) counts. energy_eV: (n_frames,). counts: what each frame counts for, (n_frames,);
+    None: all alike. One of 0 decides nothing, unless all are.
     """
+    if counts is not None and (counts > 0).any():
+        composition, energy_eV, counts = composition[counts > 0], energy_eV[counts > 0], counts[counts > 0]
     n_atoms = np.maximum(composition.sum(axis=1), 1)
     weight = np.ones(len(energy_eV))
     for _ in range(_MOST_REWEIGHTINGS):
-        root = np.sqrt(weight)
+        root = np.sqrt(weight if counts is None else weight * counts)
         zeros = np.linalg.lstsq(composition * root[:, None], energy_eV * root, rcond=None)[0]
         error = np.abs(energy_eV - composition @ zeros) / n_atoms
         limit = _HUBER * _SIGMA_PER_MAD * float(np.median(error))

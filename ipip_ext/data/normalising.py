@@ -10,8 +10,20 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.stress import voigt_6_to_full_3x3_stress
 from numpy.typing import NDArray
 
-from ipip_ext.data.keys import ENERGY, FORCES, ID, SOURCE, STRESS, LabelKeys, set_aside
+from ipip_ext.data.keys import (
+    ENERGY,
+    FORCES,
+    ID,
+    LABEL_WEIGHTS,
+    OF_VIRIALS,
+    SOURCE,
+    STRESS,
+    WEIGHTS,
+    LabelKeys,
+    set_aside,
+)  # fmt: skip
 from ipip_ext.errors import DataError
+from ipip_ext.potentials.charge import CHARGE_KEYS, SPIN_KEYS
 
 ISOLATED_A = 6.0
 """An atom with no other within this, its own images included, is by itself."""
@@ -56,8 +68,7 @@ def normalised_frame(atoms: Atoms, labels: dict[str, Any], where: str, frame_id:
     Keys that only we write are set aside. where: start of the message. frame_id: its name.
     """
     frame = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-    kept = {k: v for k, v in atoms.info.items() if isinstance(k, str) and isinstance(v, str | int | float | np.generic)}
-    frame.info = set_aside(kept)
+    frame.info = set_aside({key: value for key, value in atoms.info.items() if _is_kept(key, value)})
     frame.info[ID], frame.info[SOURCE] = frame_id, "reference"
     for key, label in ((ENERGY, "energy"), (STRESS, "stress")):
         if labels[label] is None:  # of another name than the recipe's, so no label of ours
@@ -69,8 +80,16 @@ def normalised_frame(atoms: Atoms, labels: dict[str, Any], where: str, frame_id:
     if labels["stress"] is not None:
         frame.info[STRESS] = _tensor(labels["stress"], "stress", atoms, where)
     if labels["virials"] is not None:
+        if OF_VIRIALS in atoms.info:
+            frame.info[LABEL_WEIGHTS["stress"]] = atoms.info[OF_VIRIALS]
         frame.info[STRESS] = -_tensor(labels["virials"], "virials", atoms, where) / atoms.cell.volume
     return frame
+
+
+def _is_kept(key: Any, value: Any) -> bool:
+    """Return whether an entry of a user's `info` goes on with the frame: words, numbers, and what decides something."""
+    decides = (*WEIGHTS, *CHARGE_KEYS, *SPIN_KEYS)
+    return isinstance(key, str) and (isinstance(value, str | int | float | np.generic) or key in decides)
 
 
 def _finite(value: Any, shape: tuple[int, ...], what: str, where: str) -> NDArray[np.float64]:

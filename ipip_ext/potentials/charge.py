@@ -36,6 +36,15 @@ def same_state(one: Atoms, other: Atoms) -> bool:
     return repr(state_of(one)) == repr(state_of(other))
 
 
+def state_key(atoms: Atoms) -> bytes:
+    """Return what tells charge and spin of structures apart; nothing for a neutral singlet, said or not."""
+    try:
+        state = (charge_of(atoms), spin_of(atoms))
+    except ValueError:  # no numbers: they are what they are
+        return repr(state_of(atoms)).encode()
+    return b"" if state == (NEUTRAL, SINGLET) else repr(state).encode()
+
+
 def _value(atoms: Atoms, keys: tuple[str, ...], default: float) -> float:
     given = {key: atoms.info[key] for key in keys if key in atoms.info}
     try:

@@ -64,6 +64,13 @@ class Data(Section):
     virials_key: str | None = None
     """`info` key of the reference virials, eV (3x3 or Voigt), where a file holds these: -volume times the stress."""
 
+    charge_key: str | None = None
+    """`info` key of a frame's total charge, e, also in the file of `explore.starts`; null: `charge` or `total_charge`,
+    where a file has one. All frames of a recipe have one charge."""
+
+    spin_key: str | None = None
+    """`info` key of a frame's spin multiplicity, 2S + 1, read as `charge_key` is; null: `spin` or `total_spin`."""
+
     e0s: Literal["fitted", "isolated_atoms"] | dict[str, Annotated[float, Field(ge=-1e9, le=1e9)]] = "fitted"
     """Energy zeros of the elements: `fitted` by least squares on train, taken from `isolated_atoms`
     (frames of one atom without neighbours, which need no forces), or given in eV as {Mo: -10.2, S: -4.1}."""

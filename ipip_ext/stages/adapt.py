@@ -17,6 +17,7 @@ from ipip_ext.backends import registry
 from ipip_ext.backends.base import FitData, FitResult, lr_factors
 from ipip_ext.data import frames as fr
 from ipip_ext.data import leakage, metrics
+from ipip_ext.data.weights import counted
 from ipip_ext.errors import CalculatorError, Diverged, StageFailed
 from ipip_ext.recipe.training import Adapt
 from ipip_ext.run.stage import Context
@@ -89,7 +90,7 @@ def _label(ctx: Context, adapted: Mapping[str, str], pool: Path) -> Path:
 def _valid_error(ctx: Context, teacher: Any, data: FitData) -> float:
     """Return the force MAE of the teacher as it comes on the validation frames that it can label, meV/Angstrom."""
     potential = entries.make(teacher, device=ctx.device, root=ctx.home)
-    frames, said = predict_all(ctx, data.valid, potential, potential.name)
+    frames, said = predict_all(ctx, counted(data.valid, "forces"), potential, potential.name)
     if not frames:
         raise StageFailed(f"{ctx.name}: {potential.name} can label no validation frame; take another teacher.")
     errors = metrics.errors(frames, said)

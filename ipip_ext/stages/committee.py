@@ -19,6 +19,7 @@ from ipip_ext.backends.committee import CommitteePotential, calibrate, frame_spr
 from ipip_ext.data import frames as fr
 from ipip_ext.data import leakage
 from ipip_ext.data.select import diverse
+from ipip_ext.data.weights import counted
 from ipip_ext.errors import StageFailed
 from ipip_ext.potentials.base import Potential
 from ipip_ext.potentials.compute import compute_each
@@ -51,7 +52,8 @@ def committee(
     leakage.refuse(ctx.name, [*others.labelled, *others.replay], leakage.held_out(ctx.root))
     train_members(ctx, others, wanted.size)
     joint = CommitteePotential.load(members, backend, ctx.device)
-    found = calibrate(joint.opinions(others.held), others.held)
+    held = counted(others.held, "forces")
+    found = calibrate(joint.opinions(held), held)
     (ctx.folder / "calibration.json").write_text(json.dumps(asdict(found), indent=1), encoding="utf-8")
     ctx.metric("committee_error_per_spread", found.error_per_spread)
     ctx.metric("committee_rank_correlation", found.rank_correlation)

@@ -13,6 +13,7 @@ from ipip_ext.backends import registry
 from ipip_ext.data import frames as fr
 from ipip_ext.data import metrics
 from ipip_ext.data.tables import read_csv, write_csv
+from ipip_ext.data.weights import label_weights
 from ipip_ext.errors import DataError, StageFailed
 from ipip_ext.potentials.base import FrameFailed, Potential, Prediction
 from ipip_ext.recipe.data import Ood
@@ -135,7 +136,7 @@ def shift_to_task(
     symbols = sorted(fr.elements(train))
     on_train = predict(potential, train, batch_size)
     rest = np.array([f.info[fr.ENERGY] - p.energy_eV for f, p in zip(train, on_train, strict=True)])
-    zeros = metrics.fit_zeros(fr.composition(train, symbols), rest)
+    zeros = metrics.fit_zeros(fr.composition(train, symbols), rest, label_weights(train, "energy"))
     shift = fr.composition(frames, symbols) @ zeros
     return [
         Prediction(p.energy_eV + float(s), p.forces_eV_per_A, p.stress_eV_per_A3)

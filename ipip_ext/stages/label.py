@@ -14,6 +14,7 @@ from ase import Atoms
 from ipip_ext.backends import registry
 from ipip_ext.backends.committee import CommitteePotential, frame_spread
 from ipip_ext.data import frames as fr
+from ipip_ext.data.weights import counted
 from ipip_ext.potentials.base import Potential
 from ipip_ext.run.stage import Context
 from ipip_ext.stages.inputs import Labellers, Labelling
@@ -117,7 +118,7 @@ class Labeller:
 
     def _teacher_error(self) -> float:
         """Return the RMS error of the teacher's force components on validation frames, eV/Angstrom."""
-        frames = fr.read_frames(self.of.valid)
+        frames = counted(fr.read_frames(self.of.valid), "forces")
         said = self._teacher().compute(frames)
         errors = [p.forces_eV_per_A - f.arrays[fr.FORCES] for p, f in zip(said, frames, strict=True)]
         return float(np.sqrt(np.mean(np.concatenate(errors) ** 2)))

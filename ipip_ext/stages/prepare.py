@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ipip_ext.data import frames as fr
+from ipip_ext.data import states
 from ipip_ext.data.dataset import load_dataset
 from ipip_ext.recipe.data import Data
 from ipip_ext.run.stage import Context
@@ -30,4 +31,6 @@ def prepare(
         ctx.note(f"{loaded.n_left_out} frames of train left out: a force in them is above data.max_force_eV_per_A")
     if loaded.n_isolated:
         ctx.note(f"{loaded.n_isolated} isolated atoms of train are not trained on")
+    if said := states.told([*loaded.train, *loaded.valid, *loaded.test, *loaded.starts]):
+        ctx.note(said)
     return {**outputs, "e0s_eV": loaded.e0s_eV, "n_train": len(loaded.train), "n_valid": len(loaded.valid)}

@@ -25,6 +25,7 @@ from ipip_ext.backends.mace.run_train.process import RunTrain
 from ipip_ext.backends.training import Trainer
 from ipip_ext.data import frames as fr
 from ipip_ext.data import metrics
+from ipip_ext.data.weights import counted, label_weights
 from ipip_ext.errors import CalculatorError, RecipeError, did_you_mean
 from ipip_ext.potentials.base import Potential
 from ipip_ext.recipe.schema import Section
@@ -50,7 +51,8 @@ class MaceBackend(Backend):
         symbols = [chemical_symbols[z] for z in model.spec.atomic_numbers]
         predicted = np.array([p.energy_eV for p in self.potential(model, device).compute(frames)])
         wanted = np.array([frame.info[fr.ENERGY] for frame in frames])
-        delta = metrics.fit_zeros(fr.composition(frames, symbols), wanted - predicted)
+        counts = label_weights(frames, "energy")
+        delta = metrics.fit_zeros(fr.composition(frames, symbols), wanted - predicted, counts)
         return shift_e0s(model, dict(zip(model.spec.atomic_numbers, delta, strict=True)))
 
     def potential(self, model: Student, device: str) -> MacePotential:
@@ -119,7 +121,8 @@ class MaceBackend(Backend):
             MacePotential(trained.module, "it", "cpu"), self.potential(tuned, "cpu"), sorted(fr.elements(data.train))
         )
         tuned = shift_e0s(tuned, dict(zip(aligned.spec.atomic_numbers, aligned.spec.e0s_eV, strict=True)))
-        valid = metrics.errors(data.valid, self.potential(tuned, job.device).compute(data.valid))
+        held = counted(data.valid, "energy", "forces")
+        valid = metrics.errors(held, self.potential(tuned, job.device).compute(held))
         kept = {key: valid[key] for key in ("force_mae_meV_per_A", "energy_mae_meV_per_atom")}
         return FitResult(tuned, trained.state.best_epoch, trained.state.epoch, trained.steps, kept)
 

@@ -17,6 +17,7 @@ from ase.data import chemical_symbols
 from ipip_ext.backends.mace import native
 from ipip_ext.backends.mace._mace import default_dtype, modules, o3
 from ipip_ext.data import frames as fr
+from ipip_ext.data.weights import counted
 from ipip_ext.errors import CalculatorError
 from ipip_ext.potentials.neighbours import neighbours
 from ipip_ext.recipe.students import MaceConfig
@@ -84,7 +85,7 @@ def measure(config: MaceConfig, e0s_eV: Mapping[str, float], frames: Sequence[At
     The scale follows MACE's own `rms_forces_scaling`.
     """
     pairs = sorted((number_of[symbol], e0) for symbol, e0 in e0s_eV.items())
-    forces = np.concatenate([frame.arrays[fr.FORCES].ravel() for frame in frames])
+    forces = np.concatenate([frame.arrays[fr.FORCES].ravel() for frame in counted(frames, "forces")])
     some = frames[:: max(1, len(frames) // 100)]
     edges = sum(_n_edges(frame, config.r_max_A) for frame in some)
     return Spec(

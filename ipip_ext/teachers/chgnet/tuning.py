@@ -16,6 +16,7 @@ from ipip_ext.backends.base import FitData, FitJob, FitResult, lr_factors
 from ipip_ext.backends.training import Trainer
 from ipip_ext.data import frames as fr
 from ipip_ext.data import metrics
+from ipip_ext.data.weights import label_weights
 from ipip_ext.errors import CalculatorError, StageFailed
 from ipip_ext.potentials.base import FrameFailed
 from ipip_ext.recipe.training import Fit
@@ -114,6 +115,7 @@ def _align(network: ChgnetNetwork, potential: ChgnetPotential, frames: Sequence[
     wanted = np.array([fr.labels_of(frame).energy_eV for frame in frames])
     said = np.array([told.energy_eV for told in potential.compute(frames)])
     rows = [atomic_numbers[s] - 1 for s in symbols]
-    network.zeros_eV[rows] += metrics.fit_zeros(fr.composition(frames, symbols), wanted - said)
+    counts = label_weights(frames, "energy")
+    network.zeros_eV[rows] += metrics.fit_zeros(fr.composition(frames, symbols), wanted - said, counts)
     with torch.no_grad():
         module.composition_model.fc.weight[0] = torch.as_tensor(network.zeros_eV, dtype=torch.float32)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ipip_ext.data import frames as fr
 from ipip_ext.data import metrics
+from ipip_ext.data.weights import counted, label_weights
 from ipip_ext.errors import DataError
 from ipip_ext.potentials.base import Array, Prediction
 from ipip_ext.recipe.labels import Correction
@@ -47,12 +48,13 @@ def fit(
 ) -> tuple[TeacherCorrection, list[Trial]]:
     """Return the correction that the recipe asks for, and all trials; the first is the teacher as it comes.
 
-    Least squares on force components, with a ridge that pulls towards no correction.
-    frames: with reference labels. predictions: the teacher's of the same frames. elements: those that the
-    correction may meet; one that `frames` lack has no pair potential.
+    Least squares on force components, each as its frame's weights say, with a ridge that pulls towards no correction.
+    frames: with reference labels; those whose forces count for nothing decide nothing. predictions: the teacher's of
+    the same frames. elements: those that the correction may meet; one that `frames` lack has no pair potential.
     Raises DataError as `check` does.
     """
     check(frames, settings)
+    frames, predictions = _counted(frames, predictions)
     basis = _basis(frames, predictions, settings, tuple(sorted(elements)))
     tried = ("none", settings.form) if settings.form != "auto" else tuple(FORMS) if len(frames) > 1 else ("none",)
     x = _design(frames, predictions, basis, tried)
@@ -62,7 +64,7 @@ def fit(
     rows = _Rows.of(frames, settings)
     trials = [_try(form, _stacked(x, form, len(y)), y, rows, ridges) for form in tried]
     best = choose(trials) if settings.form == "auto" else trials[-1]
-    found = _Ridge(_stacked(x, best.form, len(y)), y)
+    found = _Ridge(*rows.weighted(_stacked(x, best.form, len(y)), y))
     scales = np.concatenate([np.empty(0), *(np.full(x[b][1].shape[1], x[b][0]) for b in FORMS[best.form])])
     values = found.values(best.ridge) / scales
     coefficients = {}
@@ -114,6 +116,12 @@ def groups(frames: Sequence[Atoms], keys: Sequence[str]) -> list[str]:
     return [f"block {n_blocks * index // len(frames)}" for index in range(len(frames))]
 
 
+def _counted(frames: Sequence[Atoms], predictions: Sequence[Prediction]) -> tuple[list[Atoms], list[Prediction]]:
+    kept = {id(frame) for frame in counted(frames, "forces")}
+    pairs = [pair for pair in zip(frames, predictions, strict=True) if id(pair[0]) in kept]
+    return [frame for frame, _ in pairs], [said for _, said in pairs]
+
+
 def _basis(
     frames: Sequence[Atoms], predictions: Sequence[Prediction], settings: Correction, elements: tuple[str, ...]
 ) -> Basis:
@@ -145,32 +153,46 @@ def _stacked(x: Mapping[str, tuple[float, Array]], form: str, n_rows: int) -> Ar
 
 @dataclass(frozen=True)
 class _Rows:
-    """Which frame and which group each row belongs to, (n_rows,), and how a correction fades."""
+    """Which frame and which group each row belongs to, (n_rows,), how a correction fades, and what each row counts for.
+
+    counts: (n_rows,), None where all count as 1.
+    """
 
     frame: NDArray[np.int64]
     group: NDArray[np.str_]
     damping: float | None
+    counts: Array | None
 
     @classmethod
     def of(cls, frames: Sequence[Atoms], settings: Correction) -> _Rows:
         sizes = [3 * len(frame) for frame in frames]
         names = np.array(groups(frames, settings.group_keys))
-        return cls(np.repeat(np.arange(len(frames)), sizes), np.repeat(names, sizes), settings.damping)
+        counts = label_weights(frames, "forces")
+        of_rows = None if counts is None else np.repeat(counts, sizes)
+        return cls(np.repeat(np.arange(len(frames)), sizes), np.repeat(names, sizes), settings.damping, of_rows)
+
+    def weighted(self, x: Array, y: Array) -> tuple[Array, Array]:
+        """Return rows and what they should give, as a fit by least squares takes them."""
+        if self.counts is None:
+            return x, y
+        root = np.sqrt(self.counts)
+        return x * root[:, None], y * root
 
 
 def _try(form: str, x: Array, y: Array, rows: _Rows, ridges: Sequence[float]) -> Trial:
-    whole = _Ridge(x, y)
+    seen = rows.weighted(x, y)
+    whole = _Ridge(*seen)
     errors = np.empty((len(ridges), len(y)))
     for name in np.unique(rows.group):
         out = rows.group == name
-        fitted = whole.without(x[out], y[out])
+        fitted = whole.without(*(values[out] for values in seen))
         for k, ridge in enumerate(ridges):
             correction = x[out] @ fitted.values(ridge)
             if rows.damping is not None and x.shape[1]:
                 mean = _mean_by(rows.frame[out], np.sum((x[out] @ fitted.root(ridge).T) ** 2, axis=1))
                 correction = correction * fade(mean, rows.damping * fitted.mean_leverage(ridge))
             errors[k, out] = np.abs(correction - y[out]) * MEV_PER_EV
-    mean = errors.mean(axis=1)
+    mean = errors.mean(axis=1) if rows.counts is None else np.average(errors, axis=1, weights=rows.counts)
     chosen = int(np.flatnonzero(mean <= mean.min() * (1 + _NEAR))[-1])
     by_group = {str(name): float(errors[chosen, rows.group == name].mean()) for name in np.unique(rows.group)}
     return Trial(form, ridges[chosen], float(mean[chosen]), by_group)

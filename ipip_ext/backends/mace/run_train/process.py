@@ -30,6 +30,8 @@ from ipip_ext.backends.mace.files import load_native
 from ipip_ext.backends.mace.model import Student, shift_e0s
 from ipip_ext.backends.mace.run_train.options import NAME, Options
 from ipip_ext.data import frames as fr
+from ipip_ext.data.keys import WEIGHTS
+from ipip_ext.data.weights import weight_of
 from ipip_ext.errors import Diverged, StageFailed
 from ipip_ext.potentials.base import Prediction
 from ipip_ext.potentials.cells import boxed, volume
@@ -183,8 +185,8 @@ class RunTrain:
 
 
 def _plain(frame: Atoms, zeros_eV: Mapping[int, float], r_max_A: float) -> Atoms:
-    """Return a frame with its labels and nothing else, since MACE reads meaning into other keys: its energy above
-    zeros, and a box with vacuum along open directions, for which MACE's neighbour lists have no use.
+    """Return a frame with its labels, what they count for and nothing else, since MACE reads meaning into other keys:
+    its energy above zeros, and a box with vacuum along open directions, for which MACE's neighbour lists have no use.
     """
     labels = fr.labels_of(frame)
     energy = labels.energy_eV - sum(zeros_eV[int(z)] for z in frame.numbers)
@@ -194,6 +196,7 @@ def _plain(frame: Atoms, zeros_eV: Mapping[int, float], r_max_A: float) -> Atoms
         stress = stress * (volume(frame) / volume(plain))
     plain.pbc = True
     source = str(frame.info.get(fr.SOURCE, "reference"))
+    plain.info = {key: weight_of(frame, key) for key in WEIGHTS if key in frame.info}
     return fr.labelled(plain, Prediction(energy, labels.forces_eV_per_A, stress), source)
 
 
