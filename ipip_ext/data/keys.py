@@ -20,8 +20,9 @@ WEIGHTS = (OF_FRAME, *LABEL_WEIGHTS.values())
 BEFORE_STOP = "before_stop"
 """info key of a frame from right before its walk was stopped: why that was."""
 
-OWN = (ID, SOURCE, WEIGHT, BEFORE_STOP, "MD_energy", "MD_forces", "MD_stress", "MD_kinetic_temperature_K")
-"""What only we write. In a user's file it is theirs, and decides nothing."""
+OWN = (ID, WEIGHT, BEFORE_STOP, "MD_energy", "MD_forces", "MD_stress", "MD_kinetic_temperature_K")
+"""What only we write, besides `label_source`, which is ours from the first. In a user's file it is theirs, and decides
+nothing."""
 
 
 def theirs(key: str) -> str:

@@ -84,7 +84,7 @@ def test_a_recipe_s_key_wins_over_the_usual_ones(tmp_path):
 @pytest.mark.parametrize(
     ("train", "test", "starts", "words"),
     [
-        ([{"charge": 0}] * 4 + [{"charge": 1}] * 4, {}, {}, r"n\.extxyz: frame train-00004 has charge 1, .*train-00000"),
+        ([{"charge": 0}] * 4 + [{"charge": 1}] * 4, {}, {}, r"n\.extxyz: frame train-00004 has charge 1, .*n-00000"),
         ([{"charge": 1}] * 8, {"charge": 1}, {}, r"starts\.extxyz: frame 0 has charge 0, .*train-00000 has 1"),
         ([{"total_charge": -1}] * 8, {"charge": 0}, {"charge": -1}, r"test\.extxyz: frame test-00000 has charge 0"),
     ],

@@ -59,12 +59,15 @@ def test_a_recipe_that_means_such_a_key_is_told_its_other_name(alloy_data):
     )
     with pytest.raises(DataError, match=r"data\.ood\.key: frame_id is a name that ipip-mace gives.*file_frame_id"):
         load_dataset(data, alloy_data / "starts.extxyz", seed=0)
-    data = data.model_copy(update={"ood": None, "split_keys": ("start", "label_source"), "valid_split": "grouped"})
-    with pytest.raises(DataError, match=r"data\.split_keys: label_source .*file_label_source"):
+    data = data.model_copy(update={"ood": None, "split_keys": ("start", "before_stop"), "valid_split": "grouped"})
+    with pytest.raises(DataError, match=r"data\.split_keys: before_stop .*file_before_stop"):
         load_dataset(data, alloy_data / "starts.extxyz", seed=0)
 
 
 def test_ordinary_frames_are_what_they_were(tmp_path):
+    """`label_source` was always replaced, where it stands."""
+    sourced = fr.read_labelled(theirs(tmp_path / "b.extxyz", label_source=["emt"] * 4, start=["s0"] * 4))
+    assert list(sourced[0].info) == [fr.ENERGY, fr.SOURCE, "start", fr.ID]
     (frame, *_) = fr.read_labelled(theirs(tmp_path / "a.extxyz", start=["s0"] * 4), prefix="train-")
     assert list(frame.info) == [fr.ENERGY, "start", fr.ID, fr.SOURCE]
     assert np.array_equal(frame.arrays[fr.FORCES], ase.io.read(tmp_path / "a.extxyz", 0).arrays[fr.FORCES])
