@@ -60,7 +60,7 @@ def iterate(
     """
     recipe, data, voted = setting.recipe, setting.data, None
     zeros = recipe.zeros_of_pretraining(data.e0s_eV)
-    starts = data.starts if recipe.sample is None else recipe.sample.starts
+    starts = recipe.starts_of_students(data.starts)
     for i in range(len(rounds), recipe.iterations):
         here, task, pool = setting.work.at(f"{scope}iter-{i:02d}"), begun.task, begun.pool
         pretrained = here.do(

@@ -61,7 +61,8 @@ def check_data(recipe: Recipe) -> Dataset:
             own = fr.read_structures(walk.starts)
             check_elements(walk.starts, own, recipe.data, data.train)
             check_apart(walk.starts, own)
-            check_alike(walk.starts, own, recipe.data, data.train)
+            if walk is not recipe.sample or walk.starts != recipe.explore.starts:
+                check_alike(walk.starts, own, recipe.data, data.train)
             with at(str(walk.starts)):
                 md.check_starts(own, getattr(walk, "ensemble", "nvt_langevin"))
     check_walks(recipe)

@@ -16,6 +16,7 @@ import numpy as np
 from ase import Atoms
 
 from ipip_ext.backends import registry
+from ipip_ext.check.parts import problem_of
 from ipip_ext.data import frames as fr
 from ipip_ext.data import metrics
 from ipip_ext.errors import ModelFileError, WorkspaceError
@@ -137,13 +138,14 @@ def _published(folder: Path, report: Record) -> Iterator[Claim]:
 def _table(folder: Path, records: Mapping[str, Record]) -> Iterator[Claim]:
     """Yield whether the errors in the table are what models and stored predictions give on the test frames."""
     test = fr.read_frames(folder / "prepare" / records["prepare"]["outputs"]["test"]["file"])
-    rows = read_rows(folder / TABLE)
+    rows, report = read_rows(folder / TABLE), records["report"]
+    asked, breakdown = report["fingerprint"]["inputs"]["exam"], report["outputs"]["breakdown"]["file"]
     models = {
         entry["sha256"]: folder / name / entry["file"]
         for name, record in records.items()
         for entry in record["outputs"].values()
     }
-    for name, model in records["report"]["fingerprint"]["inputs"]["models"].items():
+    for name, model in report["fingerprint"]["inputs"]["models"].items():
         mine = {row["split"]: row for row in rows if row["model"] == name}
         at = f"{model['stage']}/evaluate"
         if not model["stage"]:
@@ -151,7 +153,12 @@ def _table(folder: Path, records: Mapping[str, Record]) -> Iterator[Claim]:
             yield _recomputed(name, "the final model", lambda: load_potential(folder), test, ood, mine)
         elif at in records:
             inputs = records[at]["fingerprint"]["inputs"]
-            yield _stored(name, folder / at / records[at]["outputs"]["forces"]["file"], test, mine)
+            files = {key: folder / at / entry["file"] for key, entry in records[at]["outputs"].items()}
+            yield _stored(name, files["forces"], test, mine)
+            if "test" in mine:
+                evaluated = (files["per_frame"], files["forces"])
+                problem = problem_of(name, folder / breakdown, evaluated, test, asked)
+                yield Claim(f"errors by element and other parts of {name}, from its stored predictions", problem)
             student = inputs["model"]
             if "backend" in student and inputs["align"] is None:
                 path = models[student["model"].removeprefix("sha256:")]

@@ -151,6 +151,16 @@ class Recipe(Section):
             return e0s_eV
         return dict.fromkeys(e0s_eV, 0.0)
 
+    def starts_of_students(self, prepared: Path) -> Path:
+        """Return the file that students walk from. prepared: `explore`'s, with charge and spin under their usual names.
+
+        A `sample` that walks from the same file as `explore` needs them there too.
+        """
+        if self.sample is None:
+            return prepared
+        renamed = self.data.charge_key is not None or self.data.spin_key is not None
+        return prepared if renamed and self.sample.starts == self.explore.starts else self.sample.starts
+
     @property
     def backend(self) -> str:
         """Name of the student's backend."""

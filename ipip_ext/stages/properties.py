@@ -194,7 +194,10 @@ def _unstrained(structures: Sequence[Atoms], labelled: Sequence[Atoms] | None) -
 
 
 def _named(structures: Sequence[Atoms]) -> list[tuple[str, Atoms]]:
-    return [(str(atoms.info.get("name", f"start{i}")), atoms) for i, atoms in enumerate(structures)]
+    """Return structures by their names; one that several have is told apart by their places."""
+    names = [str(atoms.info.get("name", f"start{i}")) for i, atoms in enumerate(structures)]
+    apart = (name if names.count(name) == 1 else f"{name} ({i})" for i, name in enumerate(names))
+    return list(zip(apart, structures, strict=True))
 
 
 def _strain_curves(

@@ -124,3 +124,24 @@ def test_what_is_no_finished_run(finished):
     for folder, words in ((RUN, "has no comparison yet"), (Path("data"), "is no run folder")):
         done = CliRunner().invoke(main, ["verify", str(folder)])
         assert (done.exit_code, words in done.stderr) == (2, True), done.stderr
+
+
+def test_errors_of_parts_that_are_other_frames_are_found(finished):
+    """As a run has them whose test frames had one name, and were told by it."""
+    record = json.loads((finished / "report/stage.json").read_text())
+    file = record["outputs"]["breakdown"]["file"]
+    with (finished / file).open(newline="") as table:
+        rows = list(csv.DictReader(table))
+    aluminium = next(r for r in rows if (r["model"], r["split"], r["value"]) == ("scratch", "test", "Al"))
+    was = aluminium["force_mae_meV_per_A"]
+    aluminium["force_mae_meV_per_A"] = str(1.01 * float(was))
+    for path in (finished / file, finished / "report" / file):
+        with path.open("w", newline="") as table:
+            writer = csv.DictWriter(table, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    record["outputs"]["breakdown"]["sha256"] = provenance.sha256(finished / file)
+    (finished / "report/stage.json").write_text(json.dumps(record))
+    said = wrong()
+    assert f"element Al force_mae_meV_per_A is {1.01 * float(was):g} in breakdown.csv and {float(was):g} now" in said
+    assert len(said.splitlines()) == 1

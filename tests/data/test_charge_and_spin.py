@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import ase.io
 import pytest
 from alloy import cell, label
@@ -142,3 +144,11 @@ def test_other_starts_must_have_the_same(task):
     recipe = load_recipe("recipe.yaml", "sample={starts: data/own.extxyz, n_steps: 20}")
     with pytest.raises(DataError, match=r"own\.extxyz: frame 1 has charge 2, .*train\.extxyz 0; .*charge=0 "):
         preflight.check_data(recipe)
+
+
+@pytest.mark.parametrize(("key", "renamed"), [(None, False), ("q", True)])
+def test_students_walk_from_starts_whose_charge_was_read(task, key, renamed):
+    sets = ["sample={n_steps: 20}"] + ([] if key is None else [f"data.charge_key={key}"])
+    recipe = load_recipe("recipe.yaml", *sets)
+    prepared = Path("prepare/starts.extxyz")
+    assert recipe.starts_of_students(prepared) == (prepared if renamed else recipe.explore.starts)

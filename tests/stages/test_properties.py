@@ -24,7 +24,8 @@ from ipip_ext.run.events import Event, EventBus, read_events
 from ipip_ext.run.stage import Done
 from ipip_ext.run.workspace import Workspace
 from ipip_ext.stages.inputs import Calculator, Measuring, Model
-from ipip_ext.stages.properties import as_nve, properties, trajectory_properties
+from ipip_ext.stages.properties import _strain_curves, as_nve, properties, trajectory_properties
+from ipip_ext.teachers.ase_potential import AsePotential
 
 EMT_ENTRY = Model(Calculator({"python": "ase.calculators.emt:EMT", "kwargs": {"asap_cutoff": True}}))
 STIFF = Model(Calculator({"python": "ase.calculators.lj:LennardJones", "kwargs": {"sigma": 2.3, "epsilon": 0.4}}))
@@ -72,6 +73,15 @@ def test_strain_energies_are_those_by_hand(tmp_path, starts):
     rows = {float(r["strain"]): float(r["energy_meV_per_atom"]) for r in table(done.strain) if r["start"] == "start0"}
     assert rows == {by: pytest.approx(energy(by) - energy(0), abs=1e-3) for by in (-0.02, 0.0, 0.02)}
     assert rows[0.02] != 0
+
+
+def test_starts_of_one_name_have_curves_of_their_own(tmp_path):
+    same = [cell(1, 0.01), cell(2, 0.3), cell(3, 0.01)]
+    for atoms, name in zip(same, ("a", "a", "b"), strict=True):
+        atoms.info["name"] = name
+    found = _strain_curves(AsePotential(EMT(), "emt"), same, None, (-0.02, 0.0, 0.02))
+    assert list(dict.fromkeys(row["start"] for row in found)) == ["a (0)", "a (1)", "b"]
+    assert [float(row["energy_meV_per_atom"]) for row in found if row["strain"] == 0] == [0.0, 0.0, 0.0]
 
 
 def test_a_coarser_step_conserves_energy_less(tmp_path, starts):
