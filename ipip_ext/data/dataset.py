@@ -19,7 +19,7 @@ from ipip_ext.data.label_noise import check_noise
 from ipip_ext.data.leakage import copies
 from ipip_ext.data.normalising import is_isolated
 from ipip_ext.data.splits import split_valid, subset
-from ipip_ext.data.weights import check_some_count, check_weights, counted, label_weights
+from ipip_ext.data.weights import counted, label_weights
 from ipip_ext.errors import DataError
 from ipip_ext.recipe.data import Data
 from ipip_ext.run import provenance
@@ -81,17 +81,16 @@ def _load(data: Data, starts: Path, seed: int, tell: Tell) -> Dataset:
     begin = fr.read_structures(starts)
     for frame in begin:
         states.take(frame, dict(frame.info), (data.charge_key, data.spin_key))
-    files_read = ((data.test, "test", test), (data.valid, "validation", valid), (data.train, "training", read))
-    said_of_weights = [said for of in files_read for said in _weights(*of)]
-    valid, read = weights.without_weightless(valid), weights.without_weightless(read)
     isolated = [frame for frame in read if is_isolated(frame)]
     whole = [frame for frame in read if not is_isolated(frame)]
     if not whole:
         raise DataError(f"{data.train}: has isolated atoms only; training needs interacting atoms.")
+    of_weights = _told_of_weights(data, test, valid, whole)
+    valid, whole = weights.without_weightless(valid), weights.without_weightless(whole)
     files = ((data.test, test), (data.train, whole), (data.valid, valid))
     _check_states(data, [(data.train, whole), (data.valid or data.train, valid), (data.test, test), (starts, begin)])
     findings = [said for path, frames in files if path is not None for said in _look_into(path, frames, tell)]
-    findings += [*said_of_weights, *states.spins_that_differ(data.train, whole)]
+    findings += [*of_weights, *states.spins_that_differ(data.train, whole)]
     train = calm(data, whole)
     n_left_out = len(whole) - len(train)
     if data.valid is None:
@@ -131,15 +130,18 @@ def _check_states(data: Data, files: states.Files) -> None:
     states.check_one_charge(files)
 
 
-def _weights(path: Path | None, what: str, frames: Sequence[Atoms]) -> list[str]:
-    """Return what is to be told of the weights in a file. Raises DataError for weights that can't be."""
-    if path is None:
-        return []
-    check_weights(path, frames)
-    if what == "test":  # there all count
-        return []
-    check_some_count(path, frames)
-    return weights.told(path, what, frames)
+def _told_of_weights(
+    data: Data, test: Sequence[Atoms], valid: Sequence[Atoms], whole: Sequence[Atoms]
+) -> list[str]:  # fmt: skip
+    """Return what is to be told of weights of frames. Raises DataError for weights that can't be; in test all count."""
+    weights.check_weights(data.test, test)
+    said = []
+    for path, what, frames in ((data.valid, "validation", valid), (data.train, "training", whole)):
+        if path is not None:
+            weights.check_weights(path, frames)
+            weights.check_some_count(path, frames)
+            said += weights.told(path, what, frames)
+    return said
 
 
 def _look_into(path: Path, frames: Sequence[Atoms], tell: Tell) -> list[str]:

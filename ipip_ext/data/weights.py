@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
-from ipip_ext.data.keys import LABEL_WEIGHTS, OF_FRAME, WEIGHT, WEIGHTS
+from ipip_ext.data.keys import ID, LABEL_WEIGHTS, OF_FRAME, WEIGHT, WEIGHTS
 from ipip_ext.errors import DataError
 from ipip_ext.potentials.base import Array
 
@@ -59,7 +59,7 @@ def check_weights(path: Path, frames: Sequence[Atoms]) -> None:
             try:
                 weight_of(frame, key)
             except DataError as error:
-                raise DataError(f"{path}: frame {index}: {error}") from None
+                raise DataError(f"{path}: frame {frame.info.get(ID, index)}: {error}") from None
 
 
 def check_some_count(path: Path, frames: Sequence[Atoms]) -> None:
@@ -68,8 +68,8 @@ def check_some_count(path: Path, frames: Sequence[Atoms]) -> None:
         if not any(label_weight(frame, label) for frame in frames):
             key = next(key for key in (OF_FRAME, LABEL_WEIGHTS[label]) if weight_of(frames[0], key) == 0)
             raise DataError(
-                f"{path}: {key} is 0 in frame 0, and no other frame's {label} counts either; give some a weight above"
-                f" 0, or take {key} out."
+                f"{path}: {key} is 0 in frame {frames[0].info.get(ID, 0)}, and no other frame's {label} counts either;"
+                f" give some a weight above 0, or take {key} out."
             )
 
 

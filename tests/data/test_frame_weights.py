@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from alloy import assert_refused, cell, label, tiny_recipe
+from ase import Atoms
 from corrections import TEACHER, alloys, correction, references
 from tiny_mace import TINY
 
@@ -65,6 +66,18 @@ def test_frames_of_weight_0_are_left_out_aloud(data, alloy_data):
     assert not [said for said in good.findings if "weight" in said]
 
 
+def test_isolated_atoms_give_zeros_whatever_their_weight(data, alloy_data):
+    """As in MACE, where one keeps them out of losses by it."""
+    frames = ase.io.read(data.train, ":")
+    atoms = [
+        Atoms(symbol, info={fr.ENERGY: zero, "config_weight": 0.0}) for symbol, zero in (("Cu", -3.5), ("Al", -2.5))
+    ]
+    ase.io.write(data.train, [*atoms, *frames])
+    loaded = load_dataset(data.model_copy(update={"e0s": "isolated_atoms"}), alloy_data / "starts.extxyz", seed=0)
+    assert loaded.e0s_eV == zeros
+    assert "train.extxyz: 7 of 14 training frames have config_weight 0 and are left out." in loaded.findings
+
+
 @pytest.mark.parametrize(
     "key", ["config_weight", "config_energy_weight", "config_forces_weight", "config_stress_weight"]
 )
@@ -75,7 +88,9 @@ def test_a_weight_that_can_t_be_is_refused(task, key, value, said):
     frames = fr.read_structures(task / "data/train.extxyz")
     frames[3].info[key] = value
     ase.io.write(task / "data/train.extxyz", frames)
-    assert_refused(("data/train.extxyz: frame 3: ", f"{key} is ", said, "finite number"), "run", "recipe.yaml")
+    assert_refused(
+        ("data/train.extxyz: frame train-00003: ", f"{key} is ", said, "finite number"), "run", "recipe.yaml"
+    )
 
 
 @pytest.mark.parametrize(
@@ -95,7 +110,7 @@ def test_weights_that_are_all_0_are_refused(task, command, split, key, what):
     ase.io.write(task / f"data/{split}.extxyz", frames)
     more = ("--set", "data.valid=data/valid.extxyz") if split == "valid" else ()
     assert_refused(
-        (f"data/{split}.extxyz: {key} is 0 in frame 0", f"no other frame's {what} counts"),
+        (f"data/{split}.extxyz: {key} is 0 in frame {split}-00000", f"no other frame's {what} counts"),
         command,
         "recipe.yaml",
         *more,
