@@ -33,7 +33,7 @@ def check(recipe: Recipe, data: Dataset, teacher: Potential) -> Dataset:
     if data.n_isolated:
         told["isolated"] = f"{data.n_isolated} atoms of train that stand by themselves are not trained on"
     if said := states.told([*data.train, *data.valid, *data.test, *data.starts]):
-        told["charge"] = said
+        told["state"] = said
     findings = list(data.findings)
     for path, split, frames in _files(recipe, data):
         agreement, found = _hold_against(path, frames, teacher)

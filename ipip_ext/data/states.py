@@ -19,6 +19,9 @@ from ipip_ext.recipe.data import Data
 
 Files = Sequence[tuple[Path, Sequence[Atoms]]]
 
+_MOST = 4
+"""Values that are told one by one."""
+
 _WAY_OUT = (
     "a student has no input for charge, so one recipe has one charge: put the frames of each into files of their own,"
     " or take the key out where it means something else"
@@ -93,9 +96,8 @@ def spins_that_differ(path: Path, frames: Sequence[Atoms]) -> list[str]:
         spins[frame.get_chemical_formula()].add(spin_of(frame))
     for formula, some in spins.items():
         if len(some) > 1:
-            said = ", ".join(f"{spin:g}" for spin in sorted(some))
             return [
-                f"{path.name}: frames of {formula} have several spins ({said}; 1 where none is given). A student has no"
+                f"{path.name}: frames of {formula} have several spins ({_listed(some)}; 1 where none is given). A student has no"
                 " input for spin, and learns their mean."
             ]
     return []
@@ -104,15 +106,23 @@ def spins_that_differ(path: Path, frames: Sequence[Atoms]) -> list[str]:
 def told(frames: Sequence[Atoms]) -> str:
     """Return the one charge of `frames`, and their spins, in words; "" if they are neutral and nothing is said."""
     charges = {_rounded(charge_of(frame)) for frame in frames}
-    spins = sorted({spin_of(frame) for frame in frames})
+    spins = {spin_of(frame) for frame in frames}
     said = [f"charge {charge:+g} in every frame" for charge in charges if charge != NEUTRAL]
-    if spins != [SINGLET]:
-        said.append(f"spin multiplicity {', '.join(f'{spin:g}' for spin in spins)}")
+    if spins != {SINGLET}:
+        said.append(f"spin multiplicity {_listed(spins)}")
     return (
         f"{', '.join(said)}; teachers that take it are given it, students learn it as a part of the labels"
         if said
         else ""
     )
+
+
+def _listed(values: Iterable[float]) -> str:
+    """Return some values in words, of many the first and the last."""
+    rising = sorted(values)
+    if len(rising) > _MOST:
+        return f"{rising[0]:g} to {rising[-1]:g}"
+    return ", ".join(f"{value:g}" for value in rising)
 
 
 def _name(frame: Atoms, index: int) -> str:

@@ -112,6 +112,7 @@ def test_one_charge_is_fine_and_told(tmp_path):
     loaded = load(data)
     assert told([*loaded.train, *loaded.starts]).startswith("charge -1 in every frame; teachers")
     assert told([cell(0)]) == ""
+    assert told([label(cell(i), spin=1 + i) for i in range(7)]).startswith("spin multiplicity 1 to 7; teachers")
     assert not [said for said in loaded.findings if "spin" in said]
 
 

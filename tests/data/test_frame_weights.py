@@ -69,9 +69,8 @@ def test_frames_of_weight_0_are_left_out_aloud(data, alloy_data):
 def test_isolated_atoms_give_zeros_whatever_their_weight(data, alloy_data):
     """As in MACE, where one keeps them out of losses by it."""
     frames = ase.io.read(data.train, ":")
-    atoms = [
-        Atoms(symbol, info={fr.ENERGY: zero, "config_weight": 0.0}) for symbol, zero in (("Cu", -3.5), ("Al", -2.5))
-    ]
+    zeros = {"Cu": -3.5, "Al": -2.5}
+    atoms = [Atoms(symbol, info={fr.ENERGY: zero, "config_weight": 0.0}) for symbol, zero in zeros.items()]
     ase.io.write(data.train, [*atoms, *frames])
     loaded = load_dataset(data.model_copy(update={"e0s": "isolated_atoms"}), alloy_data / "starts.extxyz", seed=0)
     assert loaded.e0s_eV == zeros
