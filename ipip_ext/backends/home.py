@@ -1,10 +1,10 @@
 """A student's home: what it has learnt, as its own features of the training atoms, and how far others are from them.
 
 The distance of an atom is that of its features to the nearest training atom of its element, in coordinates in which
-those of training atoms vary alike in all directions. Distances in a network's latent space tell where its errors grow:
-Janet et al., Chem. Sci. 10, 7913 (2019); for interatomic potentials Zhu et al., J. Chem. Phys. 158, 164111 (2023). A
-nearest neighbour takes training frames of several phases as they are, where one Gaussian would take what lies between
-them for known.
+training atoms that are near each other differ alike in all directions. Distances in a network's latent space tell where
+its errors grow: Janet et al., Chem. Sci. 10, 7913 (2019); for interatomic potentials Zhu et al., J. Chem. Phys. 158,
+164111 (2023). A nearest neighbour takes training frames of several phases as they are, where one Gaussian would take
+what lies between them for known.
 
 Units come from validation frames: 99 % of them lie wholly within a distance of 1.
 """
@@ -37,6 +37,7 @@ _QUANTILE = 0.99
 _FEWEST_ATOMS = 20
 """Of an element in validation for it to have a unit of its own; with fewer all atoms give it one."""
 _MOST_CANDIDATES, _MOST_PLACES, _FEWEST_PLACES = 20_000, 300, 32
+_MOST_COMPARED, _NEAREST = 2_000, 5
 _MOST_NUMBERS = 250_000  # of a file: 1 MB in single precision
 _MOST_BYTES = 64_000_000  # of a file that is read
 _FLOOR, _NOISE = 1e-2, 1e-4
@@ -48,7 +49,7 @@ class Region:
     """What is known of an element.
 
     mean: (n_features,) of its training atoms. whitening: (n_features, n_features), which makes features less their mean
-    vary alike in all directions. places: (n_places, n_features), training atoms, whitened. unit: distance that is 1.
+    differ alike in all directions. places: (n_places, n_features), training atoms, whitened. unit: distance that is 1.
     """
 
     mean: Array
@@ -89,9 +90,11 @@ def settle(train: Sequence[Described], valid: Sequence[Described]) -> Home:
     """Return the home of a student that has learnt from `train`; units are those of `valid`."""
     numbers = np.concatenate([frame[0] for frame in train])
     features = np.concatenate([frame[1] for frame in train])
+    owners = np.repeat(np.arange(len(train)), [len(frame[0]) for frame in train])
     elements = [int(number) for number in np.unique(numbers)]
     most = _n_places(features.shape[1], len(elements))
-    return _calibrated(Home({z: _region(features[numbers == z], most) for z in elements}), valid)
+    regions = {z: _region(features[numbers == z], owners[numbers == z], most) for z in elements}
+    return _calibrated(Home(regions), valid)
 
 
 def _n_places(n_features: int, n_elements: int) -> int:
@@ -99,16 +102,37 @@ def _n_places(n_features: int, n_elements: int) -> int:
     return int(np.clip(left // n_features, _FEWEST_PLACES, _MOST_PLACES))
 
 
-def _region(features: Array, n_places: int) -> Region:
+def _region(features: Array, owners: NDArray[np.int64], n_places: int) -> Region:
+    """Return the region of an element. features: (n_atoms, n_features) of its atoms, owners: (n_atoms,) of frames."""
     mean = features.mean(axis=0)
     away = features - mean
-    variances, directions = np.linalg.eigh(away.T @ away / len(away))
+    noise = _NOISE * float(np.sqrt(np.mean(features**2)))
+    some = slice(None, None, -(-len(away) // _MOST_COMPARED))
+    whitening = _whitening(_differences(away[some], owners[some], _whitening(away, noise)), noise)
+    places = away[:: -(-len(away) // _MOST_CANDIDATES)] @ whitening
+    return Region(mean, whitening, places[_farthest_points(places, n_places)])
+
+
+def _whitening(vectors: Array, noise: float) -> Array:
+    """Return what makes `vectors` (n, n_features) have unit variance in all directions, (n_features, n_features)."""
+    variances, directions = np.linalg.eigh(vectors.T @ vectors / len(vectors))
     widths = np.sqrt(np.maximum(variances, 0.0))
     # what hardly varies in training is no noise elsewhere, but may not outweigh all else
-    floor = max(_FLOOR * widths.max(), _NOISE * float(np.sqrt(np.mean(features**2))), 1e-12)
-    whitening = directions / np.maximum(widths, floor)
-    some = away[:: max(1, len(away) // _MOST_CANDIDATES)] @ whitening
-    return Region(mean, whitening, some[_farthest_points(some, n_places)])
+    return np.asarray(directions / np.maximum(widths, max(_FLOOR * widths.max(), noise, 1e-12)))
+
+
+def _differences(away: Array, owners: NDArray[np.int64], whitening: Array) -> Array:
+    """Return by what atoms differ from the nearest of other frames, (n, n_features); of one frame `away` itself.
+
+    What separates phases would else count as a common variation, and what lies between them as known.
+    """
+    here = away @ whitening
+    size = (here**2).sum(axis=1)
+    squared = size[:, None] + size - 2 * here @ here.T
+    squared[owners[:, None] == owners] = np.inf
+    nearest = np.argsort(squared, axis=1, kind="stable")[:, :_NEAREST]
+    rows, columns = np.nonzero(np.isfinite(np.take_along_axis(squared, nearest, axis=1)))
+    return away[rows] - away[nearest[rows, columns]] if len(rows) else away
 
 
 def _farthest_points(points: Array, n: int) -> list[int]:
