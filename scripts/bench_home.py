@@ -29,7 +29,7 @@ def main() -> None:
 
     import torch
 
-    from ipip_ext.backends.home import HOME
+    from ipip_ext.backends.home_file import HOME
     from ipip_ext.backends.mace.backend import MaceBackend
     from ipip_ext.data import frames as fr
     from ipip_ext.recipe.students import MaceConfig

@@ -11,36 +11,30 @@ Units come from validation frames: 99 % of them lie wholly within a distance of 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
+from ase import Atoms
 from numpy.typing import NDArray
-from safetensors import safe_open
-from safetensors.numpy import save_file
 
 from ipip_ext.potentials.base import Array
-from ipip_ext.run.provenance import sha256
-
-HOME = "home.safetensors"
-"""The file beside a student."""
 
 Described = tuple[NDArray[np.int64], Array]
 """A frame: atomic numbers (n_atoms,) and features (n_atoms, n_features)."""
 
-log = logging.getLogger("ipip_ext.home")
-
-_FORMAT = "1"
 _QUANTILE = 0.99
 _FEWEST_ATOMS = 20
 """Of an element in validation for it to have a unit of its own; with fewer all atoms give it one."""
-_MOST_CANDIDATES, _MOST_PLACES, _FEWEST_PLACES = 20_000, 300, 32
-_MOST_COMPARED, _NEAREST = 2_000, 5
-_MOST_NUMBERS = 250_000  # of a file: 1 MB in single precision
-_MOST_BYTES = 64_000_000  # of a file that is read
+_MOST_PLACES, _FEWEST_PLACES = 300, 32
+_MOST_NUMBERS = 250_000
+"""Of a home as far as places can be fewer: 1 MB in single precision."""
+_MOST_ATOMS, _MOST_CANDIDATES, _MOST_COMPARED = 100_000, 20_000, 2_000
+"""Of all frames together; of an element for places to be chosen from; of an element to be compared with each other."""
+_NEAREST = 5
+"""Near atoms by whose differences directions are scaled."""
 _FLOOR, _NOISE = 1e-2, 1e-4
+"""Narrowest direction that counts in full: in widths of the widest; in sizes of features, for single precision."""
 _LEAST_UNIT = 1e-3
 
 
@@ -84,6 +78,18 @@ class Home:
                 rows = numbers == number
                 found[rows] = region.distances(features[rows])
         return found
+
+
+def drawn(frames: Sequence[Atoms]) -> list[Atoms]:
+    """Return every n-th of many frames, as many as memory is for, and the first with an element that they lack."""
+    every = -(-sum(len(frame) for frame in frames) // _MOST_ATOMS)
+    chosen = set(range(0, len(frames), max(1, every)))
+    known = {int(z) for i in chosen for z in frames[i].numbers}
+    for index, frame in enumerate(frames):
+        if not known.issuperset(frame.numbers.tolist()):
+            chosen.add(index)
+            known.update(frame.numbers.tolist())
+    return [frames[index] for index in sorted(chosen)]
 
 
 def settle(train: Sequence[Described], valid: Sequence[Described]) -> Home:
@@ -169,54 +175,3 @@ def _known(home: Home, frame: Described) -> tuple[NDArray[np.int64], Array]:
     distances = home.distances(*frame)
     finite = np.isfinite(distances)
     return frame[0][finite], distances[finite]
-
-
-def save(home: Home, weights: Path) -> Path:
-    """Write `home` beside the student with these `weights`; return the file."""
-    arrays: dict[str, NDArray[np.float32]] = {}
-    for number, region in home.regions.items():
-        parts = {"mean": region.mean, "whitening": region.whitening, "places": region.places, "unit": region.unit}
-        arrays |= {f"{number}.{key}": np.ascontiguousarray(part, dtype=np.float32) for key, part in parts.items()}
-    path = weights.with_name(HOME)
-    save_file(arrays, path, {"format": _FORMAT, "weights_sha256": sha256(weights)})
-    return path
-
-
-def load(weights: Path, n_features: int) -> Home | None:
-    """Return the home of the student with these `weights`; None where there is no such file beside them.
-
-    None with a warning where it is broken, or is another student's: a model is none the worse without it.
-    """
-    path = weights.with_name(HOME)
-    if not path.is_file():
-        return None
-    try:
-        return _read(path, sha256(weights), n_features)
-    except Exception as error:  # noqa: BLE001 - whatever a broken file leads to, the model beside it is whole
-        log.warning("%s: can't be used (%s), so the student can't tell where it is not at home.", path, error)
-        return None
-
-
-def _read(path: Path, weights_sha256: str, n_features: int) -> Home:
-    if path.stat().st_size > _MOST_BYTES:
-        raise ValueError("too large")
-    with safe_open(path, framework="np") as file:
-        told = file.metadata() or {}
-        if told.get("format") != _FORMAT:
-            raise ValueError("of an unknown format")
-        if told.get("weights_sha256") != weights_sha256:
-            raise ValueError("of another student")
-        arrays = {key: np.asarray(file.get_tensor(key), dtype=np.float64) for key in file.keys()}  # noqa: SIM118
-    numbers = sorted({int(key.partition(".")[0]) for key in arrays})
-    regions = {}
-    for number in numbers:
-        mean, whitening, places, unit = (arrays[f"{number}.{key}"] for key in ("mean", "whitening", "places", "unit"))
-        shapes = (mean.shape, whitening.shape, places.shape[1:], unit.shape, len(places) > 0)
-        if shapes != ((n_features,), (n_features, n_features), (n_features,), (1,), True):
-            raise ValueError("of other shapes than this student's")
-        if not all(np.isfinite(each).all() for each in (mean, whitening, places, unit)) or unit[0] <= 0:
-            raise ValueError("not finite")
-        regions[number] = Region(mean, whitening, places, float(unit[0]))
-    if not regions:
-        raise ValueError("empty")
-    return Home(regions)

@@ -16,6 +16,7 @@ from tiny_mace import TINY
 from ipip_ext import load_calculator, load_potential
 from ipip_ext.backends import home as homes
 from ipip_ext.backends.conformance.task import E0S_EV
+from ipip_ext.backends.home_file import HOME
 from ipip_ext.backends.mace.backend import MaceBackend
 from ipip_ext.potentials.home import has_home
 
@@ -70,6 +71,16 @@ def test_frames_that_are_all_alike_make_a_small_home(frames):
     assert home.distances(np.array([29]), 1.1 * np.ones((1, 3)))[0] > 1
 
 
+def test_of_many_frames_some_are_taken_and_every_element(monkeypatch):
+    monkeypatch.setattr(homes, "_MOST_ATOMS", 40)
+    frames = [Atoms("Cu4") for _ in range(100)]
+    frames[37] = Atoms("Cu3Al")
+    chosen = homes.drawn(frames)
+    assert 10 <= len(chosen) <= 11
+    assert sum("Al" in frame.symbols for frame in chosen) == 1
+    assert len(homes.drawn(frames[:10])) == 10
+
+
 def test_a_home_stays_small():
     train = [(np.full(500, z), RNG.normal(size=(500, 128))) for z in (1, 6, 8) for _ in range(4)]
     home = homes.settle(train, train[::4])
@@ -84,7 +95,7 @@ def student(tmp_path_factory) -> Path:
     train, valid = [label(cell(i)) for i in range(12)], [label(cell(20 + i)) for i in range(8)]
     model = backend.build(TINY, E0S_EV, train, seed=1)
     backend.export(model, folder)
-    assert backend.settle(model, folder, train, valid, "cpu") == folder / homes.HOME
+    assert backend.settle(model, folder, train, valid, "cpu") == folder / HOME
     return folder
 
 
@@ -94,7 +105,7 @@ def copy(student, tmp_path) -> Path:
 
 
 def test_labels_are_bitwise_those_without_a_home(student, copy):
-    (copy / homes.HOME).unlink()
+    (copy / HOME).unlink()
     frames = [cell(i).repeat((1 + i % 2, 1, 1)) for i in range(5)]
     at_home, homeless = load_potential(student), load_potential(copy)
     assert has_home(at_home)
@@ -141,7 +152,7 @@ def test_a_calculator_tells_and_warns_once(student, caplog):
 
 
 def test_a_student_without_the_file_says_that_it_can_not_tell(copy):
-    (copy / homes.HOME).unlink()
+    (copy / HOME).unlink()
     atoms = cell(1)
     atoms.calc = load_calculator(copy)
     atoms.get_potential_energy()
@@ -176,7 +187,7 @@ def rewrite(path: Path, key: str, value: float | None) -> None:
 def test_a_broken_home_leaves_the_student_as_it_is(student, copy, how, caplog, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     spoil, word = BROKEN[how]
-    spoil(copy / homes.HOME)
+    spoil(copy / HOME)
     potential = load_potential(copy)
     assert word in str(caplog.messages)
     assert "home.safetensors" in str(caplog.messages)

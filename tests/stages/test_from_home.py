@@ -12,7 +12,7 @@ from alloy import ROOT
 from click.testing import CliRunner
 
 from ipip_ext import evaluate, load_potential, open_run
-from ipip_ext.backends.home import HOME
+from ipip_ext.backends.home_file import HOME
 from ipip_ext.cli.main import main
 from ipip_ext.data import frames as fr
 from ipip_ext.data.tables import read_csv

@@ -17,6 +17,7 @@ from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 from ipip_ext.backends import home as homes
+from ipip_ext.backends import home_file
 from ipip_ext.backends.base import Backend, FitData, FitJob, FitResult, Tuning
 from ipip_ext.backends.mace import files, foundation, states
 from ipip_ext.backends.mace.model import Student, adopt, build, measure, shift_e0s
@@ -110,9 +111,9 @@ class MaceBackend(Backend):
         potential = self.potential(model, device)
         described = (
             [(frame.numbers, features) for frame, features in zip(frames, potential.features(frames), strict=True)]
-            for frames in (train, valid)
+            for frames in (homes.drawn(train), homes.drawn(valid))
         )
-        return homes.save(homes.settle(*described), folder / files.WEIGHTS)
+        return home_file.save(homes.settle(*described), folder / files.WEIGHTS)
 
     def foundation(self, name_or_file: str, device: str) -> Potential:
         potential = MacePotential(foundation.load(name_or_file, device), f"mace:{Path(name_or_file).name}", device)
