@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from ipip_ext.baselines import run_baselines
 from ipip_ext.contenders import Contender
-from ipip_ext.measuring import compare
+from ipip_ext.measuring import FromHome, compare
 from ipip_ext.recipe.recipe import Recipe
 from ipip_ext.rounds import Beginning, Round, Setting, ask_reference, best_of, mend, opinion_of, still_pays, vote
 from ipip_ext.run.stage import Done
@@ -18,7 +18,7 @@ from ipip_ext.run.workspace import Workspace
 from ipip_ext.stages.evaluate import evaluate
 from ipip_ext.stages.explore import explore, sample
 from ipip_ext.stages.export import export
-from ipip_ext.stages.inputs import Exam, Exported, Labellers, Labelling, Model, Task
+from ipip_ext.stages.inputs import Exam, Exported, Labellers, Labelling, Learnt, Model, Task
 from ipip_ext.stages.label import label
 from ipip_ext.stages.pool import forget, select
 from ipip_ext.stages.prepare import prepare
@@ -38,17 +38,21 @@ def run(recipe: Recipe, work: Workspace) -> Done:
     chosen = setting.student(rounds[best].tuned)
     shown = vote(setting, rounds[best]) if recipe.committee.export else None
     handed_out = None if shown is None else Exported(shown.members, shown.calibration)
-    work.at(name="model", follows=True).do(export, student=chosen, iteration=best, committee=handed_out)
+    learnt = Learnt(rounds[best].begun.task)
+    exported = work.at(name="model", follows=True).do(
+        export, student=chosen, iteration=best, committee=handed_out, learnt=learnt
+    )
 
     def no_forget(scope: str) -> Sequence[Round]:
         # weights aside, what the second iteration began with was made before any forgetting
         begun = replace(rounds[1].begun, teacher=teacher, model=rounds[0].tuned.model)
         return iterate(setting, begun, rounds[:1], forgets=False, scope=scope)[0]
 
+    settled = None if not hasattr(exported, "home_safetensors") else FromHome(exported, rounds[best].begun.pool)
     iterations = {f"iteration-{i}": Contender.iteration(i, r, setting) for i, r in enumerate(rounds)}
     ipip = replace(iterations[f"iteration-{best}"], name="ipip", role="ipip", stage="")
     baselines = run_baselines(setting, rounds, teacher, no_forget)
-    return compare(setting, {"ipip": ipip, **baselines, **iterations}, committee=shown or voted)
+    return compare(setting, {"ipip": ipip, **baselines, **iterations}, committee=shown or voted, settled=settled)
 
 
 def iterate(

@@ -20,7 +20,8 @@ from ipip_ext.run.seeds import derive
 from ipip_ext.run.stage import Done
 from ipip_ext.stages.calibration import calibration
 from ipip_ext.stages.evaluate import frame_ids
-from ipip_ext.stages.inputs import Calculator, Measuring, Model, Voters
+from ipip_ext.stages.home import home
+from ipip_ext.stages.inputs import Calculator, Measuring, Model, Settled, Voters
 from ipip_ext.stages.properties import as_nve, properties, trajectory_properties
 from ipip_ext.stages.report import report
 from ipip_ext.stages.speed import speed
@@ -29,14 +30,26 @@ from ipip_ext.stages.stability import as_md, stability
 from ipip_ext.teachers import entries
 
 
-def compare(setting: Setting, contenders: Contenders, committee: Done | None) -> Done:
+@dataclass(frozen=True)
+class FromHome:
+    """What the home of a finished student is told on: its export, and the pool that its iteration began with."""
+
+    exported: Done
+    pool: Path
+
+
+def compare(
+    setting: Setting, contenders: Contenders, committee: Done | None, settled: FromHome | None = None
+) -> Done:  # fmt: skip
     """Walk and time all contenders side by side and write the table, the plots and the page.
 
-    committee: the one whose expected errors are held against the test frames.
+    committee: the one whose expected errors are held against the test frames. settled: None for a student of an older
+    version, which can't tell where it is at home.
     """
     walked = _walk(setting, contenders.values())
     measured = _measure_properties(setting, contenders.values())
     sure = None if committee is None else _check_committee(setting, committee)
+    from_home = None if settled is None else _look_from_home(setting, settled)
     timed = _time(setting, contenders)
     costs = training_costs(setting.work.root, {name: c.scores.record for name, c in contenders.items()})
     shown = Shown(
@@ -63,8 +76,17 @@ def compare(setting: Setting, contenders: Contenders, committee: Done | None) ->
         reference=_reference_said(setting.recipe),
         reference_curves=measured.reference,
         about=about(setting.recipe, setting.work.root),
+        home=from_home,
     )
     return setting.work.at(follows=True).do(report, shown=shown)
+
+
+def _look_from_home(setting: Setting, settled: FromHome) -> Path:
+    """Return the file that tells how far from home the student is on test frames and pool."""
+    student = Settled(setting.recipe.backend, settled.exported.home_safetensors)
+    found = setting.work.at(follows=True).do(home, student=student, exam=setting.exam, pool=settled.pool)
+    told: Path = found.told
+    return told
 
 
 def _asked(setting: Setting, contenders: Iterable[Contender]) -> Asked:

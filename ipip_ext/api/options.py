@@ -15,7 +15,7 @@ from ipip_ext.simulate import plan
 ENSEMBLES = {"nvt": "nvt_langevin", "nvt_bussi": "nvt_bussi", "nve": "nve", "npt": "npt"}
 """Names for users -> names in recipes."""
 
-_NOT_OF_THE_WALK = ("supercell", "restarts", "seed", "device", "threads")
+_NOT_OF_THE_WALK = ("supercell", "restarts", "seed", "device", "threads", "on_unknown")
 """Options that `Explore` doesn't know, or not by this name."""
 
 _Repeats = Annotated[int, Field(ge=1, le=100)]
@@ -66,6 +66,9 @@ class MDOptions(TypedDict, total=False):
     guard: Mapping[str, Any]
     """When a walk is stopped: the recipe's guard, such as {"max_temperature_factor": 20}."""
 
+    on_unknown: Literal["ignore", "warn", "stop"]
+    """Outside of what a student has learnt (home distance above 1): a warning, or the end of a walk (above 2)."""
+
     max_batch_replicas: PositiveInt
     """Walks evaluated together."""
 
@@ -82,7 +85,8 @@ class MDOptions(TypedDict, total=False):
 DEFAULTS = MDOptions(
     ensemble="nvt", engine="ase", temperatures_K=(300.0,), pressure_GPa=None, time_ps=10.0, timestep_fs=1.0,
     frame_every=None, replicas=1, friction_per_fs=0.01, barostat_time_fs=1000.0, initial_temperature_factor=1.0,
-    supercell=(1, 1, 1), restarts=0, guard={}, max_batch_replicas=32, seed=0, device="auto", threads=1,
+    supercell=(1, 1, 1), restarts=0, guard={}, on_unknown="warn", max_batch_replicas=32, seed=0, device="auto",
+    threads=1,
 )  # fmt: skip
 
 

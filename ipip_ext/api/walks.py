@@ -42,7 +42,7 @@ def simulate(
     asked = checked(options)
     settings = settings_of(structure if isinstance(structure, str) else "structures", asked)
     starts = _starts(structure, asked["supercell"])
-    planned = plan.plan(named(model), starts, settings, asked["seed"])
+    planned = plan.plan(named(model), starts, settings, asked["seed"], asked["on_unknown"])
     found = Simulation(_folder(structure, starts) if folder is None else Path(folder))
     if folders.finished(planned, found.folder) is not None:
         return found

@@ -153,6 +153,16 @@ class Backend(ABC):
     def export(self, model: Model, folder: Path) -> Path:
         """Write `model` into `folder` as `save` does, and in the backend's native format; return that file."""
 
+    def settle(
+        self, model: Model, folder: Path, train: Sequence[Atoms], valid: Sequence[Atoms], device: str  # noqa: ARG002
+    ) -> Path | None:  # fmt: skip
+        """Write where an exported `model` is at home (`backends.home`) into its `folder`, for `load` to find.
+
+        train: frames that it has learnt from. valid: frames that make the unit of distance.
+        Returns the file, None if it can't be told.
+        """
+        return None
+
     @abstractmethod
     def foundation(self, name_or_file: str, device: str) -> Potential:
         """Return a pretrained model of this backend's kind. Raises CalculatorError."""

@@ -51,6 +51,10 @@ _ABOVE_0, _FROM_0, _FROM_1 = click.FloatRange(min=0, min_open=True), click.IntRa
     "--guard", "limits", multiple=True, metavar="KEY=VALUE",
     help="When a walk is stopped: the recipe's guard, such as max_temperature_factor=20.",
 )  # fmt: skip
+@click.option(
+    "--on-unknown", type=click.Choice(["ignore", "warn", "stop"]), default="warn", show_default=True,
+    help="Outside of what a student has learnt: warn tells, stop ends a walk that is far outside.",
+)  # fmt: skip
 @click.option("--max-batch-replicas", type=_FROM_1, default=32, show_default=True, help="Walks evaluated together.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--device", default="auto", show_default=True)

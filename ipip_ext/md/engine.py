@@ -17,7 +17,7 @@ from ase import Atoms
 from ipip_ext.data.keys import BEFORE_STOP, ID
 from ipip_ext.md.checkpoint import Store, claim
 from ipip_ext.md.engines import make
-from ipip_ext.md.guard import Stop
+from ipip_ext.md.guard import Stop, Watch
 from ipip_ext.md.kept import as_atoms
 from ipip_ext.md.replicas import Replica
 from ipip_ext.md.room import check_size
@@ -68,12 +68,14 @@ class MDResult:
 
 
 def run(
-    potential: Potential, replicas: Sequence[Replica], settings: Explore, folder: Path, progress: Progress
-) -> MDResult:
+    potential: Potential, replicas: Sequence[Replica], settings: Explore, folder: Path, progress: Progress,
+    watch: Watch | None = None,
+) -> MDResult:  # fmt: skip
     """Walk all replicas for `settings.n_steps`, keeping a frame every `frame_every` steps.
 
     folder: state and frames; called again after a kill it goes on from there.
-    progress: given replica-steps done, of all, and a text.
+    progress: given replica-steps done, of all, and a text. watch: where given, a replica is stopped at a kept frame
+    that lies far from home (`potentials.home`); that frame is the last of it.
     A replica that breaks is stopped, or begins again, and is told of in `stops`; nothing it does ends the run.
     NPT takes a potential with stress: see `compute.require_stress`.
     Raises WorkspaceError if `folder` holds another plan or is broken, or if its disk has no room for the frames;
@@ -83,7 +85,7 @@ def run(
     engine = make(potential, replicas, settings)
     claim(folder, replicas, settings, potential.name)
     store = Store(folder, replicas)
-    walk = Walk(potential, replicas, settings, store, engine)
+    walk = Walk(potential, replicas, settings, store, engine, watch)
     total = len(replicas) * max(settings.n_steps, 1)
     try:
         for text in _steps(walk):

@@ -7,17 +7,25 @@ and before every kept frame.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from ase import Atoms
 from numpy.typing import NDArray
 
 from ipip_ext.data.geometry import closest_approach
 from ipip_ext.md.replicas import Replica
 from ipip_ext.md.stacked import Stack
+from ipip_ext.potentials.base import Array
+from ipip_ext.potentials.home import FAR, farthest, told
 from ipip_ext.recipe.walk import Explore
 
-REASONS = ("calculator", "non_finite", "force", "distance", "temperature", "energy", "volume")
+UNKNOWN = "unknown"
+REASONS = ("calculator", "non_finite", "force", "distance", "temperature", "energy", "volume", UNKNOWN)
+
+Watch = Callable[[Atoms], Array]
+"""Gives the home distance of each atom of a frame, (n_atoms,); see `potentials.home`."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +91,22 @@ def find_stops(stack: Stack, settings: Explore, thorough: NDArray[np.bool_]) -> 
                 stop = _thorough(seen, float(temperatures_K[index]))
         if stop is not None:
             stops[index] = stop
+    return stops
+
+
+def find_unknown(stack: Stack, settings: Explore, which: Iterable[int], watch: Watch) -> dict[int, Stop]:
+    """Return those of the walkers `which` that are far outside of what the potential has learnt, by index.
+
+    Nothing is wrong with them but that nobody knows what their forces are worth.
+    """
+    stops = {}
+    for index in which:
+        frame = stack.frames[index]
+        distances = watch(frame)
+        far = float(distances[farthest(distances)])
+        if far > FAR:
+            words = f"{told(frame, distances)}, far outside of what the model has learnt (limit {FAR:g})"
+            stops[index] = _Seen(stack, index, settings).stop(UNKNOWN, words, far, FAR)
     return stops
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ipip_ext.errors import DeviceLost
 from ipip_ext.md.checkpoint import State, Store
 from ipip_ext.md.engines import Engine
-from ipip_ext.md.guard import Stop, find_stops
+from ipip_ext.md.guard import UNKNOWN, Stop, Watch, find_stops, find_unknown
 from ipip_ext.md.kept import Kept, name_of
 from ipip_ext.md.replicas import Replica
 from ipip_ext.md.room import check_room
@@ -29,13 +29,15 @@ class Walk:
     """Replicas on their way; `go` until it `is_finished`, and `commit` whenever it `is_whole`."""
 
     def __init__(
-        self, potential: Potential, replicas: Sequence[Replica], settings: Explore, store: Store, engine: Engine
-    ) -> None:
+        self, potential: Potential, replicas: Sequence[Replica], settings: Explore, store: Store, engine: Engine,
+        watch: Watch | None = None,
+    ) -> None:  # fmt: skip
         self.potential = potential
         self.replicas = replicas
         self.settings = settings
         self.store = store
         self.engine = engine
+        self.watch = watch
         # the largest first: memory that is too small shows at once
         self.queue = sorted(range(len(replicas)), key=lambda n: (-len(replicas[n].start), replicas[n].id))
         self.remembers = settings.guard.keep_before > 0 or settings.guard.restarts > 0
@@ -90,6 +92,8 @@ class Walk:
         found = self._find_stops(stack, checked)
         if checked.any():
             self._keep(stack, keep, checked, found)
+        if self.watch is not None:  # after the frame that shows it is kept
+            found |= find_unknown(stack, self.settings, self._sane(keep, found), self.watch)
         ended = stack.md_steps >= self.settings.n_steps
         if found or ended.any():
             self._change(stack, found, ended)
@@ -109,15 +113,17 @@ class Walk:
         with np.errstate(all="ignore"):
             return find_stops(stack, self.settings, checked)
 
+    @staticmethod
+    def _sane(which: NDArray[np.bool_], found: Mapping[int, Stop]) -> list[int]:
+        return [int(index) for index in np.flatnonzero(which) if index not in found]
+
     def _keep(
         self, stack: Stack, keep: NDArray[np.bool_], checked: NDArray[np.bool_], found: Mapping[int, Stop]
     ) -> None:
         """Put frames aside, and remember what was found sane."""
         temperatures_K = stack.temperatures()
-        for index in np.flatnonzero(checked if self.remembers else keep):
-            if index in found:
-                continue
-            kept = stack.kept(int(index), float(temperatures_K[index]))
+        for index in self._sane(checked if self.remembers else keep, found):
+            kept = stack.kept(index, float(temperatures_K[index]))
             if keep[index]:
                 self.store.keep(kept)
             if self.remembers:
@@ -141,7 +147,8 @@ class Walk:
         for kept in before:
             if kept.md_step % self.settings.frame_every and name_of(kept, walker.replica) not in known:
                 self.store.keep(kept)
-        restarts = walker.attempt < guard.restarts and len(walker.recent) > 0
+        # where it was last found sane is unknown too
+        restarts = stop.reason != UNKNOWN and walker.attempt < guard.restarts and len(walker.recent) > 0
         frame_ids = tuple(name_of(kept, walker.replica) for kept in before)
         self.stops.append(replace(stop, frame_ids=frame_ids, attempt=walker.attempt, restarted=restarts))
         return [again(walker, self.settings)] if restarts else []

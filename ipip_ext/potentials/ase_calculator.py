@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,15 +11,22 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError, 
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from ipip_ext.errors import StageFailed
-from ipip_ext.potentials.base import FrameFailed, Prediction
+from ipip_ext.potentials.base import Array, FrameFailed, Prediction
 from ipip_ext.potentials.charge import same_state
 from ipip_ext.potentials.faults import stress_fault
+from ipip_ext.potentials.home import EDGE, has_home, told
+
+log = logging.getLogger("ipip_ext.home")
+
+_AT_HOME = ("home_distance", "home_distances")
 
 
 class PotentialCalculator(Calculator):  # type: ignore[misc]
     """ASE calculator around a Potential, for MD, optimisers and everything else in ASE.
 
-    Stress costs extra, so it is computed only when asked for. `energies` are there where the potential has them.
+    Stress costs extra, so it is computed only when asked for. `energies` are there where the potential has them; and
+    `home_distances` (n_atoms,) and `home_distance`, their largest, where it knows its home (`potentials.home`): above 1
+    it is asked about what it has not learnt, of which the first time is logged as a warning.
     """
 
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012 - ASE's convention
@@ -26,6 +34,9 @@ class PotentialCalculator(Calculator):  # type: ignore[misc]
     def __init__(self, potential: Any) -> None:
         super().__init__()
         self.potential = potential
+        self.warns = True
+        if has_home(potential):
+            self.implemented_properties = [*self.implemented_properties, *_AT_HOME]
 
     def calculate(
         self,
@@ -54,6 +65,8 @@ class PotentialCalculator(Calculator):  # type: ignore[misc]
         }
         if done.energies_eV is not None:
             self.results["energies"] = done.energies_eV
+        if done.home_distances is not None:
+            self._tell_home(done.home_distances)
         if done.stress_eV_per_A3 is not None:
             self.results["stress"] = full_3x3_to_voigt_6_stress(done.stress_eV_per_A3)
 
@@ -61,6 +74,24 @@ class PotentialCalculator(Calculator):  # type: ignore[misc]
         """Return what has changed since the last calculation; for ASE alone charge and spin in `info` are nothing."""
         changes: list[str] = super().check_state(atoms, tol=tol)
         return changes or ([] if same_state(atoms, self.atoms) else ["info"])
+
+    def _tell_home(self, distances: Array) -> None:
+        self.results |= {"home_distance": float(distances.max(initial=0.0)), "home_distances": distances}
+        if self.warns and self.results["home_distance"] > EDGE:
+            self.warns = False
+            log.warning(
+                "%s: %s, and above %g it has learnt nothing like it; said once, see results['home_distance'].",
+                self.potential.name, told(self.atoms, distances), EDGE,
+            )  # fmt: skip
+
+    def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True) -> Any:
+        """Return a property, as ASE does. Raises PropertyNotImplementedError, also where it can't tell its home."""
+        if name in _AT_HOME and name not in self.implemented_properties:
+            raise PropertyNotImplementedError(
+                f"{self.potential.name}: can't tell where it is at home; a student can whose folder holds"
+                " home.safetensors, which `ipip-mace run` writes since version 0.1.0 (for an older run: --redo model)."
+            )
+        return super().get_property(name, atoms, allow_calculation)
 
     def label(self, atoms: Atoms, stress: bool) -> tuple[Prediction, dict[str, Any]]:
         """Return the potential's labels, and whatever else belongs in `results`."""

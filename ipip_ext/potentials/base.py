@@ -28,12 +28,14 @@ class Prediction:
     stress_eV_per_A3: (3, 3), eV/Angstrom^3, ASE's sign (tension positive); None if not asked for. Of a slab it is that
     in its plane, by the volume of the cell as it is given, and 0 across.
     energies_eV: (n_atoms,), each atom's share, which add up to the energy; None if the potential tells none.
+    home_distances: (n_atoms,), how far each atom is from what was learnt (`home`); None if the potential can't tell.
     """
 
     energy_eV: float
     forces_eV_per_A: Array
     stress_eV_per_A3: Array | None = None
     energies_eV: Array | None = None
+    home_distances: Array | None = None
 
 
 def shares(energies_eV: Any, energy_eV: float, n_atoms: int) -> Array | None:

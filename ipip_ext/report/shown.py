@@ -95,7 +95,7 @@ class Shown(Inputs):
 
     A model that lacks `test` among its scores knows some elements only; one that `speed` lacks could not be timed.
     times: see `timing.times`. reference: what properties are compared with, in words; reference_curves: the files.
-    about: see `about.about`.
+    about: see `about.about`. home: file that tells how far from home the student is; None: it can't tell.
     """
 
     models: Mapping[str, ShownModel]
@@ -107,3 +107,4 @@ class Shown(Inputs):
     reference: Mapping[str, str]
     reference_curves: Mapping[str, Path]
     about: Mapping[str, Any]
+    home: Path | None = None

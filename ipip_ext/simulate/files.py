@@ -7,7 +7,7 @@ import io
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,10 +19,14 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from ipip_ext.data.storable import storable
 from ipip_ext.md.checkpoint import STATE, Store
+from ipip_ext.md.guard import Watch
 from ipip_ext.md.kept import Kept, as_atoms
 from ipip_ext.md.replicas import Replica, fixed_atoms
+from ipip_ext.potentials.base import Array
+from ipip_ext.potentials.home import EDGE
 from ipip_ext.recipe.walk import Explore
 from ipip_ext.run import disk
+from ipip_ext.simulate import home
 from ipip_ext.units import EV_PER_A3_PER_GPA, KB_EV_PER_K
 
 TRAJECTORY, LOG = "trajectory.extxyz", "log.csv"
@@ -34,11 +38,16 @@ class Written:
 
     Frames come in the order in which MD kept them, one segment in memory at a time. How far the files are right is
     recorded after each segment, and what a kill left behind that is cut off: they end bitwise as without it.
+    watch: gives home distances, which frames and log then hold too. warn: is told the first time that one is above 1.
     """
 
-    def __init__(self, folder: Path, walk: str, replicas: Sequence[Replica], settings: Explore) -> None:
+    def __init__(
+        self, folder: Path, walk: str, replicas: Sequence[Replica], settings: Explore, watch: Watch | None = None,
+        warn: Callable[[str], None] = lambda _: None,
+    ) -> None:  # fmt: skip
         self.folder, self.walk = folder, folder / walk
         self.replicas, self.settings = replicas, settings
+        self.watch, self.warn, self._has_warned = watch, warn, False
         self._seen: tuple[int, int] | None = None
         self._begun_s = time.monotonic()
         self._restore()
@@ -70,15 +79,24 @@ class Written:
         files = {name: self.folder / name for name in self._bytes}
         if told and all(file.exists() and file.stat().st_size >= told["bytes"][name] for name, file in files.items()):
             self._segments, self._bytes, self.n_frames = told["segments"], told["bytes"], told["n_frames"]
+        self._columns: list[str] | None = None
+        if self._bytes[LOG]:  # a walk that an older version has begun goes on with its columns
+            with files[LOG].open(newline="", encoding="utf-8") as log:
+                self._columns = next(csv.reader(log))
+            self.watch = self.watch if home.COLUMNS[0] in self._columns else None
 
     def _append(self, segment: Iterator[Kept]) -> None:
         with self._opened(TRAJECTORY) as trajectory, self._opened(LOG) as log:
             for kept in segment:
-                row = _row(kept, self.replicas[kept.replica], self.settings)
-                if log.tell() == 0:
-                    log.write(_line(list(row)))
-                log.write(_line(list(row.values())))
-                trajectory.write(_xyz(kept, self.replicas[kept.replica], self.settings, row["kinetic_temperature_K"]))
+                replica = self.replicas[kept.replica]
+                frame = as_atoms(kept, replica, self.settings)
+                distances = self._look(frame)
+                row = _row(kept, replica, self.settings) | home.columns(distances)
+                if self._columns is None:
+                    self._columns = [name for name in row if self.watch is not None or name not in home.COLUMNS]
+                    log.write(_line(self._columns))
+                log.write(_line([row[name] for name in self._columns]))
+                trajectory.write(_xyz(frame, distances, row["kinetic_temperature_K"]))
                 self.n_frames += 1
             for name, file in ((TRAJECTORY, trajectory), (LOG, log)):
                 file.flush()
@@ -89,6 +107,15 @@ class Written:
             self.walk / _RECORD,
             {"segments": self._segments, "bytes": self._bytes, "n_frames": self.n_frames, "wall_s": self.wall_s},
         )
+
+    def _look(self, frame: Atoms) -> Array | None:
+        if self.watch is None:
+            return None
+        distances = self.watch(frame)
+        if not self._has_warned and distances.max() > EDGE:
+            self._has_warned = True
+            self.warn(home.first_words(frame, distances))
+        return distances
 
     def _opened(self, name: str) -> BinaryIO:
         """Open a file at the end of what is known to be right; whatever stands behind goes."""
@@ -142,15 +169,16 @@ def _line(values: Sequence[Any]) -> bytes:
     return text.getvalue().encode()
 
 
-def _xyz(kept: Kept, replica: Replica, settings: Explore, kinetic_temperature_K: str) -> bytes:
+def _xyz(frame: Atoms, distances: Array | None, kinetic_temperature_K: str) -> bytes:
     """Return a frame as extended XYZ, with energy, forces and stress under the names that ASE gives them."""
-    frame = as_atoms(kept, replica, settings)
     labels: dict[str, Any] = {"energy": frame.info.pop("MD_energy"), "forces": frame.arrays.pop("MD_forces")}
     if (stress := frame.info.pop("MD_stress", None)) is not None:
         labels["stress"] = full_3x3_to_voigt_6_stress(stress)
     frame.info.pop("MD_kinetic_temperature_K")
     frame.info["kinetic_temperature_K"] = float(kinetic_temperature_K)
     frame = storable(frame)
+    if distances is not None:
+        frame.set_array("home_distances", np.round(distances, 4))
     frame.calc = SinglePointCalculator(frame, **labels)
     text = io.StringIO()
     write_extxyz(text, [frame])

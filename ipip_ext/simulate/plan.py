@@ -25,12 +25,16 @@ from ipip_ext.teachers.load import model_folder
 
 @dataclass(frozen=True)
 class Plan:
-    """MD to be done. parameters: what decides its results, as JSON data; contents count, not paths."""
+    """MD to be done. parameters: what decides its results, as JSON data; contents count, not paths.
+
+    on_unknown: ignore | warn | stop, what to do outside of what the model has learnt.
+    """
 
     starts: list[Atoms]
     settings: Explore
     seed: int
     parameters: dict[str, Any]
+    on_unknown: str = "warn"
 
 
 def settings_of(structure: str, *, time_ps: float, timestep_fs: float, frame_every: int | None, **keys: Any) -> Explore:
@@ -74,19 +78,23 @@ def repeated(starts: Sequence[Atoms], supercell: tuple[int, int, int], where: st
     return [start.repeat(supercell) for start in starts]
 
 
-def plan(model: str | Mapping[str, Any], starts: list[Atoms], settings: Explore, seed: int) -> Plan:
-    """Return what is to be done. model: a folder, a file or a calculator entry.
+def plan(
+    model: str | Mapping[str, Any], starts: list[Atoms], settings: Explore, seed: int, on_unknown: str = "warn"
+) -> Plan:  # fmt: skip
+    """Return what is to be done. model: a folder, a file or a calculator entry. on_unknown: see `Plan`.
 
     Raises DataError for starts that can't move so, ModelFileError without a model.
     """
     md.check_starts(starts, settings.ensemble)
+    stops = on_unknown == "stop"  # else home has no say in where the walk goes
     parameters = {
-        "model": _identity(model),
+        "model": _identity(model, ("student.*", "home.*") if stops else ("student.*",)),
         "structure_sha256": _digest(starts),
         "seed": seed,
         **settings.model_dump(mode="json", exclude={"starts", "max_trajectory_GB"}),
+        **({"on_unknown": on_unknown} if stops else {}),
     }
-    return Plan(starts, settings, seed, parameters)
+    return Plan(starts, settings, seed, parameters, on_unknown)
 
 
 def _chosen(frames: Sequence[Atoms], index: str, path: Path) -> list[Atoms]:
@@ -101,13 +109,14 @@ def _chosen(frames: Sequence[Atoms], index: str, path: Path) -> list[Atoms]:
     return found
 
 
-def _identity(model: str | Mapping[str, Any]) -> Any:
-    """Return what tells one model from another: hashes of its files, or the calculator entry."""
+def _identity(model: str | Mapping[str, Any], names: Sequence[str]) -> Any:
+    """Return what tells one model from another: hashes of its files of these `names`, or the calculator entry."""
     if isinstance(model, Mapping):
         return {"entry": dict(model)}
     path = Path(model)
     if path.is_dir():
-        return {file.name: provenance.sha256(file) for file in sorted(model_folder(path).glob("student.*"))}
+        files = sorted(file for name in names for file in model_folder(path).glob(name))
+        return {file.name: provenance.sha256(file) for file in files}
     return {"file": provenance.sha256(path)} if path.is_file() else {"entry": model}
 
 

@@ -18,6 +18,7 @@ from ipip_ext.md.replicas import Replica
 from ipip_ext.measure.structure_functions import drift
 from ipip_ext.potentials.base import Array
 from ipip_ext.recipe.walk import Explore
+from ipip_ext.simulate import home
 
 Series = Mapping[str, Array]
 
@@ -94,6 +95,7 @@ def table(summary: Mapping[str, Any]) -> str:
         )
     if drifts:
         text.append("drift: slope of the total energy, meV/atom/ns")
+    text += home.lines(summary["walks"])
     text += [f"stopped: {stop['sentence']}{_AGAIN[stop['restarted']]}" for w in summary["walks"] for stop in w["stops"]]
     speed = summary["speed"]
     text.append(
@@ -138,6 +140,7 @@ def _walk(replica: Replica, settings: Explore, series: Series, stops: Sequence[S
     return told | {
         "nve_drift_meV_per_atom_per_ns": slope,
         "nve_fluctuation_meV_per_atom": rest,
+        "home": home.summarise(replica, series),
         "stops": [asdict(stop) for stop in stops],
     }
 

@@ -16,6 +16,7 @@ from ipip_ext.potentials.compute import require_stress, words
 from ipip_ext.run import disk, lock, provenance, signals
 from ipip_ext.run.console import LogFile, duration
 from ipip_ext.run.events import Event, EventBus, Sink
+from ipip_ext.simulate import home
 from ipip_ext.simulate.files import Written, write_json
 from ipip_ext.simulate.folder import PARAMETERS, PROGRESS, SUMMARY, finished, refuse_other
 from ipip_ext.simulate.plan import Plan
@@ -27,9 +28,12 @@ _WALK, _STAGE = "walk", "md"
 def check(potential: Potential, plan: Plan) -> None:
     """Raise DataError if `potential` can't label a start, CalculatorError if it lacks the stress that NPT needs.
 
-    Raises RecipeError if the engine is not installed or can't walk with it.
+    Raises RecipeError if the engine is not installed or can't walk with it, and CalculatorError if it is to stop where
+    it has learnt nothing and can't tell.
     """
     md.check_engine(plan.settings.engine, potential)
+    if plan.on_unknown == "stop":
+        home.require(potential)
     first_of: dict[frozenset[str], int] = {}
     for number, start in enumerate(plan.starts):
         first_of.setdefault(frozenset(start.get_chemical_symbols()), number)
@@ -78,10 +82,17 @@ def _run(plan: Plan, potential: Potential, folder: Path, show: Sink | None) -> d
     if show is not None:
         bus.sinks.append(show)
     bus.emit(Event("stage", "started", stage=_STAGE))
+
+    def note(text: str) -> None:
+        bus.emit(Event("note", text, stage=_STAGE))
+
     if said := md.too_long(plan.settings.timestep_fs, plan.starts):
-        bus.emit(Event("note", said, stage=_STAGE))
+        note(said)
     replicas = md.plan_replicas(plan.starts, plan.settings, plan.seed, f"seed{plan.seed}")
-    written = Written(folder, _WALK, replicas, plan.settings)
+    watch = None if plan.on_unknown == "ignore" else home.watch_of(potential)
+    if said := home.cannot_tell(potential, plan.on_unknown):
+        note(said)
+    written = Written(folder, _WALK, replicas, plan.settings, watch, note)
     pace = _pace()
 
     def tell(done: int, total: int, text: str) -> None:
@@ -89,14 +100,15 @@ def _run(plan: Plan, potential: Potential, folder: Path, show: Sink | None) -> d
         bus.emit(Event("progress", _STAGE, done / total, _STAGE, data={"text": text + pace(done, total)}))
 
     try:
-        walked = md.run(potential, replicas, plan.settings, folder / _WALK, tell)
+        watched = watch if plan.on_unknown == "stop" else None
+        walked = md.run(potential, replicas, plan.settings, folder / _WALK, tell, watched)
     except BaseException as error:
         if isinstance(error, signals.Stopped):
             written.update()  # what MD committed on being stopped
         bus.emit(Event("run", "stopped", f"{type(error).__name__}: {error}"[:500]))
         raise
     for stop in walked.stops:
-        bus.emit(Event("note", stop.sentence + (" It began again." if stop.restarted else ""), stage=_STAGE))
+        note(stop.sentence + (" It began again." if stop.restarted else ""))
     if not written.n_frames:
         raise StageFailed(
             f"{folder}: no frame was kept. {walked.stops[0].sentence} Try a shorter timestep_fs, a lower temperature,"

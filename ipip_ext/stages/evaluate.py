@@ -15,7 +15,8 @@ from ipip_ext.data import metrics
 from ipip_ext.data.tables import read_csv, write_csv
 from ipip_ext.data.weights import label_weights
 from ipip_ext.errors import DataError, StageFailed
-from ipip_ext.potentials.base import FrameFailed, Potential, Prediction
+from ipip_ext.measure.home import outside, rank_correlation
+from ipip_ext.potentials.base import Array, FrameFailed, Potential, Prediction
 from ipip_ext.recipe.data import Ood
 from ipip_ext.run.stage import Context
 from ipip_ext.stages.inputs import Calculator, Exam, Model
@@ -100,14 +101,19 @@ def predict(
 def measure(
     potential: Potential, frames: Sequence[Atoms], batch_size: int
 ) -> tuple[dict[str, float], list[str]]:  # fmt: skip
-    """Return errors on frames of which some may lack labels, and a line on each kind of label that is missing."""
+    """Return errors on frames of which some may lack labels, and a line on each kind of label that is missing.
+
+    Of a model that knows its home also `n_frames_outside`, and `home_rank_correlation` of distance and force error.
+    """
     lacking = {
         "forces": [fr.FORCES not in frame.arrays for frame in frames],
         "energies": [fr.ENERGY not in frame.info for frame in frames],
     }
     said = predict(potential, frames, batch_size)
+    distances = [one.home_distances for one in said if one.home_distances is not None]
+    at_home = _from_home(frames, said, distances) if len(distances) == len(frames) else {}
     if not any(map(any, lacking.values())):
-        return metrics.errors(frames, said), []
+        return metrics.errors(frames, said) | at_home, []
     remarks = []
     for what, missing in lacking.items():
         other = "energies" if what == "forces" else "forces"
@@ -115,7 +121,19 @@ def measure(
             remarks.append(f"no {what} in the file: {other} alone are compared")
         elif any(missing):
             remarks.append(f"{sum(missing)} of {len(frames)} frames have no {what}; they count for their {other}")
-    return metrics.errors_of_what_is_labelled(frames, said), remarks
+    return metrics.errors_of_what_is_labelled(frames, said) | at_home, remarks
+
+
+def _from_home(
+    frames: Sequence[Atoms], said: Sequence[Prediction], distances: Sequence[Array]
+) -> dict[str, float]:  # fmt: skip
+    """Return how many frames are outside of what the model has learnt, and whether errors grow with the distance."""
+    rows = [i for i, frame in enumerate(frames) if fr.FORCES in frame.arrays]
+    errors = [float(np.abs(said[i].forces_eV_per_A - frames[i].arrays[fr.FORCES]).mean()) for i in rows]
+    largest = np.array([float(distances[i].max()) for i in rows])
+    worth = rank_correlation(largest, np.array(errors))
+    found = {"n_frames_outside": outside(distances)["n_frames_outside"]}
+    return found if worth is None else found | {"home_rank_correlation": worth}
 
 
 def _no_label(potential: Potential, frame: Atoms, why: str) -> StageFailed:

@@ -43,6 +43,24 @@ class Student(Inputs):
 
 
 @dataclass(frozen=True)
+class Learnt:
+    """The task that a student was made with. It says of a stage's results nothing that the student's weights do not."""
+
+    task: Task
+
+    def fingerprint(self) -> None:
+        """Return what decides results besides the student: nothing, so that what is finished without it stays valid."""
+
+
+@dataclass(frozen=True)
+class Settled(Inputs):
+    """A finished student that tells where it is at home: its backend, and the file of that beside its others."""
+
+    backend: str
+    home: Path
+
+
+@dataclass(frozen=True)
 class Calculator:
     """A model that is no student."""
 

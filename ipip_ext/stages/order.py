@@ -5,7 +5,7 @@ from __future__ import annotations
 STAGES = (
     "prepare", "explore", "adapt", "correct", "pretrain", "finetune", "evaluate", "sample", "select", "committee",
     "ask", "label", "forget", "model", "scratch", "tune_foundation", "tune_natively", "stability", "properties",
-    "trajectory_properties", "calibration", "speed", "report",
+    "trajectory_properties", "calibration", "home", "speed", "report",
 )  # fmt: skip
 """In the order in which a run first meets them."""
 

@@ -22,7 +22,7 @@ from ipip_ext.report.shown import Asked, Scored, Shown, ShownModel, Speed
 from ipip_ext.run.events import Event
 from ipip_ext.run.stage import Context
 from ipip_ext.stages.evaluate import splits_of
-from ipip_ext.stages.report_tables import COSTS, Row, calibration_table, others, table
+from ipip_ext.stages.report_tables import COSTS, Row, calibration_table, home_table, others, table
 
 COLUMNS = (
     "model", "role", "split", "n_frames", "force_mae_meV_per_A", "force_rmse_meV_per_A",
@@ -45,13 +45,14 @@ def report(ctx: Context, *, shown: Shown) -> dict[str, Any]:
     main = table(rows, shown.models, shown.speed, _said_of_intervals(asked, found))
     more = others(rows, shown.speed, shown.reference)
     pictures, sure = _pictures(ctx.folder, rows, shown)
-    _write_texts(ctx.folder, main, [*map(str, [*more, *sure]), timing.table(shown.times), *_warnings(shown)])
+    home = home_table(shown.home)
+    _write_texts(ctx.folder, main, [*map(str, [*more, *sure, home]), timing.table(shown.times), *_warnings(shown)])
     student, *baselines = [name for name, model in shown.models.items() if not model.is_iteration]
     files = {name: _files(shown.scores[name]) for name in (student, *baselines)}
     run_page.write(
         ctx.folder / "report.html",
         run_page.Findings(
-            shown=shown, table=main, others=more, calibration=sure, rows=rows,
+            shown=shown, table=main, others=more, calibration=sure, home=home, rows=rows,
             against=against(
                 asked, files[student], {name: files[name] for name in baselines},
                 {name: {s: some for s, some in rows_of[name].items() if s in rows_of[student]} for name in baselines},

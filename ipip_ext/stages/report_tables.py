@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ipip_ext.data.tables import Table
@@ -158,6 +160,27 @@ def calibration_table(at: str, found: Mapping[str, Mapping[str, Any]]) -> Table:
     notes = [
         "error/expected: RMS of force components, 1 on validation; above 1 the committee is too sure of itself.",
         "within: share of force components off by less than 1x and 2x the expected error; Gaussian: 68% and 95%.",
+    ]
+    return Table(lines, notes)
+
+
+def home_table(path: Path | None) -> Table:
+    """Return how far from home the student is; path: what stage `home` has told, None of a student that can't."""
+    head = ["from home", "frames", "outside", "atoms", "F MAE inside", "F MAE outside", "rank corr.", "of atoms"]
+    if path is None:
+        note = "The student was exported by an older version and can't tell where it is at home (--redo model)."
+        return Table([head], [note])
+    lines = [head]
+    for name, told in json.loads(path.read_text(encoding="utf-8")).items():
+        maes = [_cell(told.get(f"force_mae_{where}_meV_per_A"), ".0f") for where in ("inside", "outside")]
+        correlations = [_cell(told.get(f"{of}_rank_correlation"), ".2f") for of in ("frames", "atoms")]
+        counts = [str(told["n_frames"]), str(told["n_frames_outside"]), f"{told['atoms_outside_share']:.1%}"]
+        lines.append([name, *counts, *maes, *correlations])
+    notes = [
+        "outside: a frame with an atom whose home distance is above 1: in the student's own features it is farther from"
+        " all training atoms of its element than those of 99% of the validation frames are.",
+        "rank corr.: Spearman's of home distance and force error, over frames: 1 where errors grow with the distance, 0"
+        " where that tells nothing. pool: what MD had found for the student's pretraining. F in meV/A.",
     ]
     return Table(lines, notes)
 

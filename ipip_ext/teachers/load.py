@@ -24,7 +24,7 @@ def load_calculator(path: str | Path, device: str = "cpu", *, committee: bool = 
 
     committee: the committee around it instead (recipe key `committee.export`): its results hold the spread of
     energy and forces too, see `backends.committee.CommitteeCalculator`.
-    Reads student.json and student.safetensors; nothing is unpickled.
+    Reads student.json, student.safetensors and, where it is, home.safetensors; nothing is unpickled.
     Raises ModelFileError if there is no finished student at `path`.
     """
     folder = model_folder(Path(path))

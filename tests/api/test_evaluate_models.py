@@ -24,12 +24,15 @@ def test_the_same_numbers_whatever_names_the_model(finished_run):
     said = CliRunner().invoke(main, ["evaluate", str(run.folder), str(test), "--json"], catch_exceptions=False).stdout
     expected = json.loads(said)
     del expected["model"], expected["data"]
-    models = [run, run.folder, str(run.model), load_potential(run.folder), run.model / "student.model"]
-    for model in models:
+    for model in (run, run.folder, str(run.model), load_potential(run.folder)):
         assert evaluate(model, test) == pytest.approx(expected, rel=1e-4), model
     frames = fr.read_frames(test)
     assert evaluate(run, frames, batch_size=2) == pytest.approx(expected, rel=1e-4)
-    assert evaluate(load_calculator(run.folder), frames) == pytest.approx(expected, rel=1e-4)
+    from_home = {"n_frames_outside", "home_rank_correlation"}  # which a file of MACE's own can't tell
+    errors_alone = {key: value for key, value in expected.items() if key not in from_home}
+    assert len(expected) == len(errors_alone) + 2
+    for model in (run.model / "student.model", load_calculator(run.folder)):
+        assert evaluate(model, frames) == pytest.approx(errors_alone, rel=1e-4), model
     assert evaluate(run, frames[0])["n_frames"] == 1
     rows = {(row["model"], row["split"]): row for row in run.rows()}
     assert expected[FORCE] == pytest.approx(rows["ipip", "test"][FORCE], rel=1e-4)

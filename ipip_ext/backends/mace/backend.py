@@ -16,6 +16,8 @@ from ase.calculators.calculator import Calculator
 from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
+from ipip_ext.backends import home as homes
+from ipip_ext.backends import home_file
 from ipip_ext.backends.base import Backend, FitData, FitJob, FitResult, Tuning
 from ipip_ext.backends.mace import files, foundation, states
 from ipip_ext.backends.mace.model import Student, adopt, build, measure, shift_e0s
@@ -56,7 +58,9 @@ class MaceBackend(Backend):
         return shift_e0s(model, dict(zip(model.spec.atomic_numbers, delta, strict=True)))
 
     def potential(self, model: Student, device: str) -> MacePotential:
-        return MacePotential(copy.deepcopy(model.module), "student", device, model.spec.e0s_eV)
+        potential = MacePotential(copy.deepcopy(model.module), "student", device, model.spec.e0s_eV)
+        potential.home = model.home
+        return potential
 
     def calculator(self, model: Student, device: str) -> Calculator:
         return self.potential(model, device).calculator()
@@ -102,6 +106,16 @@ class MaceBackend(Backend):
 
     def export(self, model: Student, folder: Path) -> Path:
         return files.export(model, folder)
+
+    def settle(
+        self, model: Student, folder: Path, train: Sequence[Atoms], valid: Sequence[Atoms], device: str
+    ) -> Path:  # fmt: skip
+        potential = self.potential(model, device)
+        described = (
+            [(frame.numbers, features) for frame, features in zip(frames, potential.features(frames), strict=True)]
+            for frames in (homes.drawn(train), homes.drawn(valid))
+        )
+        return home_file.save(homes.settle(*described), folder / files.WEIGHTS)
 
     def foundation(self, name_or_file: str, device: str) -> Potential:
         potential = MacePotential(foundation.load(name_or_file, device), f"mace:{Path(name_or_file).name}", device)

@@ -11,7 +11,9 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from ipip_ext.backends import home_file
 from ipip_ext.backends.mace.claims import fits
+from ipip_ext.backends.mace.features import invariant_columns
 from ipip_ext.backends.mace.model import Spec, Student, build
 from ipip_ext.errors import ModelFileError
 
@@ -54,6 +56,7 @@ def load(folder: Path) -> Student:
     if mine.keys() != weights.keys() or not all(_fits(weights[key], mine[key]) for key in mine):
         raise _unfit(folder)
     student.module.load_state_dict(weights)
+    student.home = home_file.load(folder / WEIGHTS, len(invariant_columns(student.module)))
     return student
 
 

@@ -14,6 +14,7 @@ from ase import Atoms
 from ase.data import atomic_numbers as number_of
 from ase.data import chemical_symbols
 
+from ipip_ext.backends.home import Home
 from ipip_ext.backends.mace import native
 from ipip_ext.backends.mace._mace import default_dtype, modules, o3
 from ipip_ext.data import frames as fr
@@ -69,13 +70,17 @@ class Spec:
 
 @dataclass
 class Student:
-    """A MACE module with its spec; the module is on the CPU, in the spec's dtype."""
+    """A MACE module with its spec; the module is on the CPU, in the spec's dtype.
+
+    home: what these very weights have learnt, of a student that was read beside it; None if that is not known.
+    """
 
     spec: Spec
     module: torch.nn.Module
+    home: Home | None = None
 
     def clone(self) -> Student:
-        """Return a deep copy."""
+        """Return a deep copy, to be changed: so it has no home."""
         return Student(self.spec, copy.deepcopy(self.module))
 
 

@@ -23,13 +23,14 @@ class Findings:
 
     table: of all models, and others: smaller ones. rows: of compare.csv. unit: what a bootstrap draws, in words.
     breakdown: rows of breakdown.csv. per_frame: files of the models that are no iterations, the student first.
-    pictures: PNG files by title. start_key: info key of where a frame came from.
+    pictures: PNG files by title. start_key: info key of where a frame came from. home: how far from there frames are.
     """
 
     shown: Shown
     table: Table
     others: Sequence[Table]
     calibration: Sequence[Table]
+    home: Table
     rows: Sequence[Mapping[str, Any]]
     against: Sequence[Against]
     unit: str
@@ -56,6 +57,7 @@ def write(path: Path, found: Findings) -> None:
         "Calibration of the committee": join(_picture(found, "calibration"), sections.tables(found.calibration))
         if found.calibration
         else sections.NOTHING,
+        "Where the student is not at home": sections.tables([found.home]),
         "Errors by element, temperature and start": sections.parts(found.breakdown, list(found.per_frame)),
         "The worst frames": structures.section(found.worst, found.start_key),
         "Where the time went": sections.time(found.shown.times),
