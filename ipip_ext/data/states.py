@@ -97,8 +97,8 @@ def spins_that_differ(path: Path, frames: Sequence[Atoms]) -> list[str]:
     for formula, some in spins.items():
         if len(some) > 1:
             return [
-                f"{path.name}: frames of {formula} have several spins ({_listed(some)}; 1 where none is given). A student"
-                " has no input for spin, and learns their mean."
+                f"{path.name}: frames of {formula} have several spins ({_listed(some)}; 1 where none is given). A"
+                " student has no input for spin, and learns their mean."
             ]
     return []
 
