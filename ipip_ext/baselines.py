@@ -27,9 +27,6 @@ from ipip_ext.stages.inputs import Calculator, Entry, Model, Student, Task
 from ipip_ext.stages.train import scratch, tune_foundation, tune_natively
 from ipip_ext.teachers import entries
 
-SCRATCH = "baseline-scratch/scratch"
-"""The stage that trains the from-scratch baseline."""
-
 Unforgotten = Callable[[str], Sequence[Round]]
 """Runs the iterations without forgetting, in folders that begin with its argument."""
 
@@ -62,6 +59,15 @@ def run_baselines(
     return found
 
 
+def begin_baselines(setting: Setting, task: Task) -> None:
+    """Begin what baselines need nothing of the iterations for, where there is room beside them."""
+    recipe = setting.recipe
+    if recipe.label.reference is None:  # else their training set is known only at the end
+        for baseline in recipe.baselines:
+            if isinstance(baseline, Scratch):
+                train_scratch(recipe, setting.work, baseline, setting.data.e0s_eV, task)
+
+
 def _make(
     setting: Setting, baseline: Baseline, rounds: Sequence[Round], teacher: MendedTeacher, no_forget: Unforgotten
 ) -> _Made:
@@ -79,7 +85,8 @@ def _make(
             made = _Made(Model(Student(tuned.backend, tuned.model)))
         case NoForget():
             unforgotten = no_forget(f"baseline-{baseline.name}/")
-            made = _Made(Model(setting.student(unforgotten[best_of(unforgotten)].tuned)))
+            best = setting.work.later(lambda made: setting.student(made[best_of(made)].tuned), unforgotten)
+            made = _Made(Model(best))
         case Distilled():  # it has never seen an energy of the task
             made = _Made(Model(setting.student(first.pretrained)), task.train)
         case TeacherBaseline():
@@ -96,8 +103,9 @@ def _make(
 
 def train_scratch(recipe: Recipe, work: Workspace, baseline: Scratch, e0s_eV: Mapping[str, float], task: Task) -> Done:
     """Train the student's architecture on the task's labels alone."""
-    at = SCRATCH.split("/", maxsplit=1)[0]
-    return work.at(at).do(scratch, baseline.fit, student=recipe.student, e0s_eV=e0s_eV, task=task)
+    return work.at(f"baseline-{baseline.name}").do(
+        scratch, baseline.fit, student=recipe.student, e0s_eV=e0s_eV, task=task
+    )
 
 
 def _train_finetuned(setting: Setting, baseline: Finetuned, task: Task, pool: Path) -> Done:

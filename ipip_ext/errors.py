@@ -9,7 +9,8 @@
     |   `-- WorkspaceError   a run folder that is broken or belongs to another recipe
     `-- StageFailed          the computation itself failed; finished stages are intact
         |-- Diverged         a training whose loss or gradients became NaN or infinite
-        `-- DeviceLost       the GPU itself failed
+        |-- DeviceLost       the GPU itself failed
+        `-- JobLost          the process that computed it has died, more often than it is tried again
 
 Every message says what is wrong, where, and how to mend it.
 """
@@ -86,6 +87,10 @@ class DeviceLost(StageFailed):
             return error
         found = re.search(r"(CUDA|HIP) error: [^\n]*", str(error))
         return cls(found[0]) if found and "out of memory" not in found[0] else None
+
+
+class JobLost(StageFailed):
+    """The process that computed a stage has ended without a result, each time that it was tried."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ipip_ext.baselines import run_baselines
+from ipip_ext.baselines import begin_baselines, run_baselines
 from ipip_ext.contenders import Contender
 from ipip_ext.measuring import FromHome, compare
 from ipip_ext.recipe.recipe import Recipe
@@ -30,15 +30,16 @@ def run(recipe: Recipe, work: Workspace) -> Done:
     data = prepare_data(recipe, work)
     task, exam = Task(data.train, data.valid), Exam(data.test, recipe.data.ood, recipe.evaluate.batch_size)
     setting = Setting(recipe, work, data, exam)
+    work.ahead(lambda: begin_baselines(setting, task))
     explored = work.do(explore, recipe.explore, teacher=setting.teacher, starts=data.starts)
     teacher, pool = mend(setting, task, explored.frames)
     rounds, voted = iterate(setting, Beginning(task, pool, teacher))
 
-    best = best_of(rounds)
-    chosen = setting.student(rounds[best].tuned)
+    chosen = work.later(lambda made: setting.student(made[best_of(made)].tuned), rounds)
+    best = work.later(best_of, rounds)
     shown = vote(setting, rounds[best]) if recipe.committee.export else None
     handed_out = None if shown is None else Exported(shown.members, shown.calibration)
-    learnt = Learnt(rounds[best].begun.task)
+    learnt = work.later(lambda made: Learnt(made[best_of(made)].begun.task), rounds)
     exported = work.at(name="model", follows=True).do(
         export, student=chosen, iteration=best, committee=handed_out, learnt=learnt
     )
@@ -48,10 +49,11 @@ def run(recipe: Recipe, work: Workspace) -> Done:
         begun = replace(rounds[1].begun, teacher=teacher, model=rounds[0].tuned.model)
         return iterate(setting, begun, rounds[:1], forgets=False, scope=scope)[0]
 
-    settled = None if not hasattr(exported, "home_safetensors") else FromHome(exported, rounds[best].begun.pool)
+    baselines = run_baselines(setting, rounds, teacher, no_forget)
     iterations = {f"iteration-{i}": Contender.iteration(i, r, setting) for i, r in enumerate(rounds)}
     ipip = replace(iterations[f"iteration-{best}"], name="ipip", role="ipip", stage="")
-    baselines = run_baselines(setting, rounds, teacher, no_forget)
+    knows_home = "home_safetensors" in exported.record["outputs"]
+    settled = FromHome(exported, rounds[best].begun.pool) if knows_home else None
     return compare(setting, {"ipip": ipip, **baselines, **iterations}, committee=shown or voted, settled=settled)
 
 

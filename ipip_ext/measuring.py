@@ -51,6 +51,7 @@ def compare(
     sure = None if committee is None else _check_committee(setting, committee)
     from_home = None if settled is None else _look_from_home(setting, settled)
     timed = _time(setting, contenders)
+    setting.work.wait()  # costs and times are read off the records of all stages
     costs = training_costs(setting.work.root, {name: c.scores.record for name, c in contenders.items()})
     shown = Shown(
         models={
@@ -100,7 +101,7 @@ def _time(setting: Setting, contenders: Contenders) -> Speed:
     settings, starts = setting.recipe.evaluate, setting.data.starts
     cell = supercell(fr.read_structures(starts), settings)
     models = {name: contender.model for name, contender in contenders.items() if contender.knows([cell])}
-    timed = setting.work.at(follows=True).do(speed, settings, models=models, starts=starts)
+    timed = setting.work.at(follows=True, alone=True).do(speed, settings, models=models, starts=starts)
     return Speed(timed.md_step_ms, timed.peak_memory_MiB, timed.n_atoms, timed.formula, timed.rows)
 
 

@@ -81,7 +81,7 @@ def mend(setting: Setting, task: Task, pool: Pool, at: str = "") -> tuple[Mended
     recipe, teacher, place = setting.recipe, setting.teacher, setting.work.at(at)
     if recipe.adapt is not None:
         adapted = place.do(adapt, recipe.adapt, teacher=teacher, task=task, pool=pool)
-        entry = setting.calculator({adapted.kind: str(adapted.file.resolve())})
+        entry = setting.work.later(lambda a: setting.calculator({a.kind: str(a.file.resolve())}), adapted)
         return MendedTeacher(entry), None if pool is None else adapted.frames
     if recipe.corrects:
         fitted = place.do(correct, recipe.correct, teacher=teacher, train=task.train, pool=pool)

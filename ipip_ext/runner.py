@@ -8,18 +8,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ipip_ext import background, loop
+from ipip_ext import loop, places
 from ipip_ext.check import preflight
 from ipip_ext.errors import WorkspaceError, did_you_mean
 from ipip_ext.recipe.file import dump_recipe, read_own
 from ipip_ext.recipe.recipe import Recipe
-from ipip_ext.run import device, disk, fingerprint, lock, provenance, signals
+from ipip_ext.run import device, disk, fingerprint, leftovers, lock, provenance, signals
 from ipip_ext.run.console import Console, LogFile
 from ipip_ext.run.events import Event, EventBus, JsonLines, Sink
 from ipip_ext.run.layout import EVENTS, FINDINGS, LOG, MODEL, RECIPE, is_run
 from ipip_ext.run.plain import flatten
 from ipip_ext.run.redo import intend, pending, withdraw
-from ipip_ext.run.stage import Done
+from ipip_ext.run.stage import Done, Surroundings
 from ipip_ext.run.workspace import Unfinished, Workspace
 from ipip_ext.stages.order import FIRST_STAGE, STAGES
 from ipip_ext.tracking.mirror import MlflowMirror
@@ -49,11 +49,12 @@ def run(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _unwritable(folder, error) from None
-    with lock.held(folder):
+    with lock.held(folder) as owner:
         refuse_other(recipe, folder, stages)  # whoever had the lock since may have made another run of it
         try:
             shown = None if quiet else show or Console()
-            return _run(recipe, folder, stages, show=shown, siblings=siblings, tags=tags, found=found)
+            return _run(recipe, folder, stages, show=shown, siblings=siblings, tags=tags, found=found,
+                        owner=owner)  # fmt: skip
         except Exception as error:
             if why := disk.trouble(error):
                 raise WorkspaceError(
@@ -65,7 +66,7 @@ def run(
 
 def _run(
     recipe: Recipe, folder: Path, redo: tuple[str, ...], *, show: Sink | None, siblings: tuple[Path, ...],
-    tags: Mapping[str, str] | None, found: Sequence[object],
+    tags: Mapping[str, str] | None, found: Sequence[object], owner: str,
 ) -> Done:  # fmt: skip
     findings = [said for one in found for said in preflight.findings_of(one)]
     try:
@@ -91,19 +92,22 @@ def _run(
         )
     for said in findings:
         bus.emit(Event("note", f"warning: {said}"))
-    second = background.Background(folder, recipe.folder, bus)
-    aside = second.before if not (redo or siblings) and background.is_worthwhile(recipe) else None
+    leftovers.end(folder, lambda said: bus.emit(Event("note", said)))
+    place = places.place_of(recipe, folder)
     try:
+        around = Surroundings(recipe.device, recipe.folder, folder, recipe.threads, owner)
         work = Workspace(
-            folder, bus, recipe.seed, recipe.device, redo, recipe.folder, siblings=siblings, before=aside,
-            spare_processes=background.spare_processes(recipe),
+            folder, bus, recipe.seed, recipe.device, redo, recipe.folder, siblings=siblings,
+            scheduler=places.scheduler_of(recipe, place, bus, around),
         )  # fmt: skip
         done = loop.run(recipe, work)
+        work.wait()
     except BaseException as error:
         bus.emit(Event("run", "stopped", f"{type(error).__name__}: {error}"[:500]))
         raise
     finally:
-        second.stop()
+        if place is not None:
+            place.stop()
     _publish(folder, done, bus)
     return done
 

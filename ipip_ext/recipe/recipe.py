@@ -23,6 +23,7 @@ from pydantic import (
 
 from ipip_ext.recipe import students
 from ipip_ext.recipe.baselines import Baseline, Scratch, TeacherBaseline
+from ipip_ext.recipe.compute import Compute
 from ipip_ext.recipe.data import Data
 from ipip_ext.recipe.evaluate import Evaluate
 from ipip_ext.recipe.forget import Forget
@@ -53,8 +54,8 @@ class Recipe(Section):
     other by spinning (docs/benchmarks.md)."""
 
     parallel: StrictBool = True
-    """Train the from-scratch baseline in a second process meanwhile, and members of a committee side by side, on a
-    CPU with cores to spare. The results are the same, only sooner."""
+    """Compute what is independent side by side, in processes of this machine, on a CPU with cores to spare
+    (`compute.place`). The results are the same, only sooner."""
 
     iterations: Rounds = 2
     """Rounds of pretrain, finetune, sample, label, forget."""
@@ -117,6 +118,9 @@ class Recipe(Section):
 
     tracking: Tracking = Tracking()
     """MLflow."""
+
+    compute: Compute = Compute()
+    """Where stages are computed."""
 
     _folder: Path = PrivateAttr(default=Path())
     _file: str = PrivateAttr(default="recipe")

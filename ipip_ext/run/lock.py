@@ -68,8 +68,8 @@ class Holder:
 
 
 @contextlib.contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Hold the lock of `folder`, which must exist, for the time of a with block.
+def held(folder: Path) -> Iterator[str]:
+    """Hold the lock of `folder`, which must exist, for the time of a with block; it has the lock's id.
 
     Raises WorkspaceError that names the holder if another process has it, or if the file can't be written.
     """
@@ -79,9 +79,18 @@ def held(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise WorkspaceError(f"{path}: can't be written ({error.strerror}); use --workdir for another place.") from None
     try:
-        yield
+        yield me.id
     finally:
         _give_back(path, me)
+
+
+def is_held_by(folder: Path, owner: str) -> bool:
+    """Return whether the lock of `folder` is still the one whose id is `owner`; True while that can't be told."""
+    try:
+        holder = read(folder / LOCK)
+    except WorkspaceError:
+        return True
+    return holder is not None and holder.id == owner
 
 
 def refuse_if_held(folder: Path) -> None:

@@ -37,19 +37,21 @@ class SideProcess:
     """A module of this package at work in a Python of its own; as a context manager it is ended on the way out.
 
     module: its dotted name. words: file to which all that it prints is appended; None: one without a name.
-    environment: None for this process's own.
+    environment: None for this process's own. is_asked: whether it reads what it is to do from its standard input.
     """
 
     def __init__(
-        self, module: str, *arguments: object, words: Path | None = None, environment: Mapping[str, str] | None = None
+        self, module: str, *arguments: object, words: Path | None = None, environment: Mapping[str, str] | None = None,
+        is_asked: bool = False,
     ) -> None:  # fmt: skip
         # open for as long as the process may be looked at
         self._words = tempfile.TemporaryFile("a+b") if words is None else words.open("a+b")  # noqa: SIM115
         self._heard = self._begun = os.fstat(self._words.fileno()).st_size
         command = [*safe_python(), str(_FAR_SIDE), str(os.getpid()), module, *map(str, arguments)]
         self._process = subprocess.Popen(  # noqa: S603 - our own module
-            command, stdin=subprocess.DEVNULL, stdout=self._words, stderr=self._words, env=environment
-        )
+            command, stdin=subprocess.PIPE if is_asked else subprocess.DEVNULL, stdout=self._words, stderr=self._words,
+            env=environment,
+        )  # fmt: skip
         self.pid = self._process.pid
         self._sign, self._looked_s, self._silent_s = 0, time.monotonic(), 0.0
 
@@ -69,6 +71,13 @@ class SideProcess:
                 self._process.wait(END_S)
             return self._process.returncode or 1  # one that the kernel can't end will do nothing more either
         return self._process.returncode
+
+    def ask(self, line: str) -> None:
+        """Write a line to its standard input; one that has ended hears nothing, and `poll` tells."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):
+            self._process.stdin.write(f"{line}\n".encode())
+            self._process.stdin.flush()
 
     def wait(self, meanwhile: Callable[[], None] = lambda: None) -> int:
         """Return its exit code once it has ended; meanwhile: called several times a second."""

@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import os
 import platform
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -58,3 +59,13 @@ def _processor() -> str:
         return platform.processor()
     models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return models[0] if models else platform.processor()
+
+
+def host() -> str:
+    """Return the name of this machine."""
+    return platform.node()
+
+
+def python() -> str:
+    """Return where this Python is, for messages."""
+    return f"{host()}:{sys.executable}"

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from ipip_ext.run import disk
+from ipip_ext.run.carry_out import JOB
 from ipip_ext.run.layout import MODEL, PUBLISHED
 from ipip_ext.run.record import PART_RECORD, RECORD
 
@@ -40,6 +41,9 @@ def begin(folder: Path, keep: Collection[str]) -> None:
         stage = record.parent
         if stage.relative_to(folder).as_posix() not in keep:
             shutil.rmtree(stage, ignore_errors=True)
+    for job in folder.rglob(f"*{JOB}"):
+        if job.relative_to(folder).as_posix().removesuffix(JOB) not in keep:
+            shutil.rmtree(job, ignore_errors=True)
     for place in folder.glob("*"):
         if place.is_dir() and not any(place.iterdir()):
             place.rmdir()

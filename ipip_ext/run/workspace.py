@@ -8,22 +8,26 @@ in and what came out; a finished stage is reused only if both still hold.
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
-from ipip_ext.errors import DeviceLost, WorkspaceError
+from ipip_ext.errors import WorkspaceError
+from ipip_ext.run import parts, redo
 from ipip_ext.run import record as records
-from ipip_ext.run import redo
+from ipip_ext.run.carry_out import carry_out, promote
 from ipip_ext.run.events import Event, EventBus
 from ipip_ext.run.fingerprint import differences, fingerprint
+from ipip_ext.run.later import Later, settle, sources_of
+from ipip_ext.run.scheduler import Scheduler, told_finished
 from ipip_ext.run.seeds import derive
-from ipip_ext.run.stage import Context, Done, Outputs
+from ipip_ext.run.stage import Call, Context, Done, Outputs, Surroundings
 
 Given = ParamSpec("Given")
 """What a stage takes besides its context, so that a type checker holds each call of `do` against its stage."""
+
+Made = TypeVar("Made")
 
 
 class Unfinished(Exception):
@@ -37,8 +41,7 @@ class Workspace:
     redo: names of stages from which everything is computed anew.
     rehearsal: write nothing; check what would be reused and raise Unfinished at the first stage to compute.
     siblings: run folders from which a finished stage may be copied, if it is the very one that is wanted here.
-    before: called with the name of each stage before it is looked for.
-    spare_processes: see Context.
+    scheduler: has stages computed in other processes, side by side; None: in this one, as they are met.
     """
 
     root: Path
@@ -49,63 +52,95 @@ class Workspace:
     home: Path = Path()
     rehearsal: bool = False
     siblings: tuple[Path, ...] = ()
-    before: Callable[[str], None] | None = None
-    spare_processes: int = 0
+    scheduler: Scheduler | None = None
     is_redoing: bool = field(default=False, init=False)
     met: list[str] = field(default_factory=list, init=False)
     """Names of the stages that were asked for so far."""
+    is_ahead: bool = field(default=False, init=False)
 
-    def at(self, scope: str = "", *, name: str = "", follows: bool = False) -> Place:
+    def at(self, scope: str = "", *, name: str = "", follows: bool = False, alone: bool = False) -> Shelf:
         """Return where a stage stands in the run folder.
 
         scope: folder within the run folder. name: of the stage, if not its function's.
         follows: for a stage that only sums up: made anew, not refused, where parameters or inputs have changed.
+        alone: for a stage that measures time: nothing else of this run is at work meanwhile.
         """
-        return Place(self, scope, name, follows)
+        return Shelf(self, scope, name, follows, alone)
 
     def do(
         self, stage: Callable[Concatenate[Context, Given], Outputs], *params: Given.args, **inputs: Given.kwargs
     ) -> Done:
-        """Return the finished stage `stage` of the run folder itself; see `Place.do`."""
+        """Return the finished stage `stage` of the run folder itself; see `Shelf.do`."""
         return self.at().do(stage, *params, **inputs)
+
+    def later(self, make: Callable[[Any], Made], *of: Any) -> Made:
+        """Return what `make` returns for `of` once the stages in it are finished; see `run.later`.
+
+        `make` is called each time that somebody looks, so it should only pick or put together.
+        """
+        sources = tuple(source for one in of for source in sources_of(one))
+        if all(source.is_over for source in sources):
+            return make(*settle(of))
+        return cast("Made", Later(lambda: make(*settle(of)), sources))  # it passes for one
+
+    def ahead(self, ask: Callable[[], object]) -> None:
+        """Let `ask` ask for stages that will be asked for later on: they begin now if there is room for them.
+
+        It does nothing where stages are computed as they are met, or anew: then what is void is told by their order.
+        """
+        if self.scheduler is None or self.redo or self.rehearsal:
+            return
+        self.is_ahead = True
+        try:
+            ask()
+        finally:
+            self.is_ahead = False
+
+    def wait(self) -> None:
+        """Return when all stages that were asked for are finished. Raises what one of them raised."""
+        if self.scheduler is not None:
+            self.scheduler.wait_for_all()
 
 
 @dataclass(frozen=True)
-class Place:
+class Shelf:
     """Where a stage stands; see `Workspace.at`."""
 
     work: Workspace
     scope: str
-    name: str
+    stage_name: str
     follows: bool
+    alone: bool
 
     def do(
         self, stage: Callable[Concatenate[Context, Given], Outputs], *params: Given.args, **inputs: Given.kwargs
     ) -> Done:
         """Return the finished stage `stage`, computing it unless it stands already.
 
+        With a scheduler it returns at once; the outputs stand for what is to come (`run.later`).
         params: its section of the recipe, if it takes one. inputs: Paths are recorded by content; everything else by
         value; the fields of a bundle (`run.inputs`) one by one.
         Raises WorkspaceError if the folder holds this stage with other parameters or inputs.
         """
-        work, settings = self.work, params[0] if params else None
-        name = "/".join(part for part in (self.scope, self.name or stage.__name__) if part)
-        folder = work.root / name
-        if work.before is not None:
-            work.before(name)
-        wanted = fingerprint(name, stage, settings, inputs, derive(work.seed, name))
-        self._start_over_if_asked(name)
-        work.met.append(name)
-        if self.follows:
-            self._drop_if_other(folder, wanted)
-        if folder.exists():
-            return self._reuse(name, folder, wanted)
-        # what only sums up says this run's final numbers and times this run's models, so it is made here
-        if not (self.follows or work.rehearsal or work.is_redoing):
-            for sibling in work.siblings:
-                if sibling != work.root and records.is_intact(sibling / name, wanted):
-                    return self._borrow(sibling / name, folder, wanted)
-        return self._compute(lambda context: stage(context, *params, **inputs), folder, wanted)
+        work = self.work
+        name = "/".join(part for part in (self.scope, self.stage_name or stage.__name__) if part)
+        if not work.is_ahead:
+            self._start_over_if_asked(name)
+            work.met.append(name)
+
+        def call() -> Call:
+            section, given = settle(params), settle(inputs)
+            seed = derive(work.seed, name)
+            wanted = fingerprint(name, stage, section[0] if section else None, given, seed)
+            return Call(stage, section, given, wanted, work.root / name, name)
+
+        if work.scheduler is None or work.rehearsal:
+            made = call()
+            return self._find(made) or self._compute(made)
+        return work.scheduler.add(
+            name, work.root / name, call, self._find, needs=tuple(sources_of([params, inputs])), alone=self.alone,
+            is_ahead=work.is_ahead,
+        )  # fmt: skip
 
     def _start_over_if_asked(self, name: str) -> None:
         work = self.work
@@ -115,6 +150,24 @@ class Place:
             raise Unfinished
         work.is_redoing = True
         redo.begin(work.root, keep=work.met)
+
+    def _find(self, call: Call) -> Done | None:
+        """Return the stage if it stands, here or in a sibling."""
+        work, wanted = self.work, call.wanted
+        if self.follows:
+            self._drop_if_other(call.folder, wanted)
+        if call.folder.exists():
+            return self._reuse(call)
+        if work.rehearsal:
+            return None
+        if records.is_intact(records.part_of(call.folder), wanted):  # a kill just before it was promoted
+            return told_finished(work.bus, promote(call))
+        # what only sums up says this run's final numbers and times this run's models, so it is made here
+        if not (self.follows or work.is_redoing):
+            for sibling in work.siblings:
+                if sibling != work.root and records.is_intact(sibling / call.name, wanted):
+                    return self._borrow(sibling / call.name, call)
+        return None
 
     def _drop_if_other(self, folder: Path, wanted: dict[str, Any]) -> None:
         part, name = records.part_of(folder), wanted["stage"]
@@ -129,9 +182,10 @@ class Place:
         for folder in folders:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _reuse(self, name: str, folder: Path, wanted: dict[str, Any]) -> Done:
+    def _reuse(self, call: Call) -> Done:
+        folder, name = call.folder, call.name
         record = records.read_record(folder, name)
-        records.refuse_if_other(folder, record["fingerprint"], wanted)
+        records.refuse_if_other(folder, record["fingerprint"], call.wanted)
         for output in records.damaged(folder, record):
             raise WorkspaceError(
                 f"{folder / record['outputs'][output]['file']}: output {output} is missing or was changed;"
@@ -142,33 +196,21 @@ class Place:
         self.work.bus.emit(Event("stage", "reused", stage=name))
         return Done(folder, record)
 
-    def _borrow(self, source: Path, folder: Path, wanted: dict[str, Any]) -> Done:
-        part, name = records.part_of(folder), wanted["stage"]
-        records.check_part(part, wanted)
+    def _borrow(self, source: Path, call: Call) -> Done:
+        part, name = records.part_of(call.folder), call.name
+        records.check_part(part, call.wanted)
         shutil.rmtree(part, ignore_errors=True)
         shutil.copytree(source, part)
-        records.promote(part, folder)
+        records.promote(part, call.folder)
         self.work.bus.emit(Event("stage", "borrowed", stage=name, data={"from": source.as_posix()}))
-        return Done(folder, records.read_record(folder, name))
+        return Done(call.folder, records.read_record(call.folder, name))
 
-    def _compute(self, stage: Callable[[Context], Outputs], folder: Path, wanted: dict[str, Any]) -> Done:
+    def _compute(self, call: Call) -> Done:
         work = self.work
         if work.rehearsal:
-            records.check_part(records.part_of(folder), wanted)
+            records.check_part(records.part_of(call.folder), call.wanted)
             raise Unfinished
-        part = records.open_part(folder, wanted)
-        name = wanted["stage"]
-        work.bus.emit(Event("stage", "started", stage=name))
-        start = time.monotonic()
-        context = Context(part, name, wanted["seed"], work.device, work.bus, work.home, work.root, work.spare_processes)
-        try:
-            results = stage(context)
-        except Exception as error:
-            lost = DeviceLost.told_by(error)
-            if lost is None:
-                raise
-            raise DeviceLost(lost.what, name) from error
-        record = records.write_record(wanted, part, results, time.monotonic() - start)
-        records.promote(part, folder)
-        work.bus.emit(Event("stage", "finished", stage=name, data={"wall_s": record["wall_s"], **record["values"]}))
-        return Done(folder, record)
+        records.open_part(call.folder, call.wanted)
+        work.bus.emit(Event("stage", "started", stage=call.name))
+        around = Surroundings(work.device, work.home, work.root)
+        return told_finished(work.bus, carry_out(call, around, work.bus, parts.one_by_one(around)))

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from ase import Atoms
 from numpy.typing import NDArray
 
@@ -42,17 +41,16 @@ def committee(
     the training frames of its own.
     """
     backend = student.backend  # type: ignore[attr-defined]
+    held = fr.read_frames(task.valid)
+    replayed = fr.read_frames(pool) if finetune.replay_fraction > 0 else []
+    leakage.refuse(ctx.name, [*fr.read_frames(task.train), *replayed], leakage.held_out(ctx.root))
+    trained = train_members(ctx, Members(backend, finetune, wanted.bootstrap, pretrained, task, pool), wanted.size)
     members = ctx.folder / "members"
-    shutil.copytree(tuned, members / "0", dirs_exist_ok=True)
-    others = Members(
-        backend=backend, finetune=finetune, bootstrap=wanted.bootstrap, pretrained=pretrained, train=task.train,
-        valid=task.valid, pool=pool, folder=members, device=ctx.device, threads=torch.get_num_threads(), seed=ctx.seed,
-        where=ctx.name,
-    )  # fmt: skip
-    leakage.refuse(ctx.name, [*others.labelled, *others.replay], leakage.held_out(ctx.root))
-    train_members(ctx, others, wanted.size)
+    for number, model in {0: tuned, **trained}.items():
+        shutil.copytree(model, members / str(number), dirs_exist_ok=True)
+    shutil.rmtree(ctx.parts_folder)
     joint = CommitteePotential.load(members, backend, ctx.device)
-    held = counted(others.held, "forces")
+    held = counted(held, "forces")
     found = calibrate(joint.opinions(held), held)
     (ctx.folder / "calibration.json").write_text(json.dumps(asdict(found), indent=1), encoding="utf-8")
     ctx.metric("committee_error_per_spread", found.error_per_spread)
