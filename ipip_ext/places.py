@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import tempfile
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
+import ipip_ext
+from ipip_ext.errors import CalculatorError, JobLost
 from ipip_ext.recipe.recipe import Recipe
-from ipip_ext.run.cluster import Cluster
+from ipip_ext.run.cluster import Cluster, Submitted
 from ipip_ext.run.events import EventBus
 from ipip_ext.run.outside import HERE, Place
 from ipip_ext.run.pool import Pool, workers_here
 from ipip_ext.run.scheduler import Scheduler
 from ipip_ext.run.stage import Surroundings
+
+_POLL_S, _SAY_EVERY_S = 0.2, 30.0
 
 
 def place_of(recipe: Recipe, folder: Path) -> Place | None:
@@ -51,3 +59,56 @@ def workers_of(recipe: Recipe) -> int:
 def scheduler_of(recipe: Recipe, place: Place | None, bus: EventBus, around: Surroundings) -> Scheduler | None:
     """Return who hands stages to `place`; None where they are computed as they are met."""
     return None if place is None else Scheduler(place, bus, around, retries=recipe.compute.retries)
+
+
+def check(recipe: Recipe) -> None:
+    """Raise RecipeError for a place file that can't be used; starts nothing."""
+    if kind_of(recipe) == "parsl":
+        cluster_of(recipe, Path())
+
+
+def prove(recipe: Recipe, folder: Path, say: Callable[[str], None]) -> list[str]:
+    """Have each executor of the recipe's place file do a job of seconds; return what it says of itself, a line each.
+
+    folder: which the workers must see. say: takes a line while it lasts, which is as long as the queues are.
+    Raises CalculatorError for an executor that does not work, RecipeError for a file that can't be used.
+    """
+    if kind_of(recipe) != "parsl":
+        return []
+    with tempfile.TemporaryDirectory(prefix=".ipip-proof-", dir=folder) as own:
+        cluster = cluster_of(recipe, Path(own))
+        try:
+            waited = {name: _answer(name, future, cluster, say) for name, future in cluster.prove().items()}
+        finally:
+            cluster.stop()
+    return [
+        f"executor {name}: {found['host']}, Python {found['python']}, torch {found['torch']}, mace-torch"
+        f" {found['mace-torch']}, ipip-mace {found['ipip-mace']}, {found['device']}, first answer after {took_s:.0f} s"
+        for name, (found, took_s) in waited.items()
+    ]
+
+
+def _answer(name: str, future: Any, cluster: Cluster, say: Callable[[str], None]) -> tuple[Mapping[str, Any], float]:
+    submitted = Submitted(future, cluster, name)
+    begun = said = time.monotonic()
+    try:
+        while not submitted.is_gone():
+            time.sleep(_POLL_S)
+            if time.monotonic() - said > _SAY_EVERY_S:
+                said = time.monotonic()
+                say(f"executor {name}: waits for its first worker ({submitted.where})")
+        if future.exception() is not None:
+            raise JobLost(f"executor {name}: its worker {submitted.fate}")
+    except JobLost as error:
+        raise CalculatorError(str(error)) from error
+    found: Mapping[str, Any] = future.result()
+    if found["ipip-mace"] != ipip_ext.__version__:
+        raise CalculatorError(
+            f"executor {name}: has ipip-mace {found['ipip-mace']}, and this is {ipip_ext.__version__}; install the same"
+            " version where jobs run."
+        )
+    if not found["sees"]:
+        raise CalculatorError(
+            f"executor {name}: {found['host']} doesn't see {Path.cwd()}; runs must be where nodes see them."
+        )
+    return found, time.monotonic() - begun

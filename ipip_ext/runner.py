@@ -119,6 +119,7 @@ def admit(recipe: Recipe, folder: Path, redo: str | None = None, check: Check = 
     Raises UserError if recipe, data, teacher or folder are not in order.
     """
     recipe = on_this_machine(recipe)
+    places.check(recipe)
     if folder.is_dir():
         lock.refuse_if_held(folder)
     stages = redoing(folder, redo)

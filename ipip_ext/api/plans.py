@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+from ipip_ext import places
 from ipip_ext.api.recipes import admitted
 from ipip_ext.api.said import log
 from ipip_ext.check import planning, preflight
@@ -11,7 +13,7 @@ from ipip_ext.check.planning import Plan
 from ipip_ext.recipe.recipe import Recipe
 from ipip_ext.run import state, telling
 from ipip_ext.run.bar import shown
-from ipip_ext.run.events import Sink
+from ipip_ext.run.events import Event, Sink
 from ipip_ext.runner import on_this_machine
 
 
@@ -27,6 +29,7 @@ def check(recipe: Recipe | str | Path, *, progress: bool | Sink = True, trust_mo
         recipe = on_this_machine(recipe)
         data, teacher = preflight.check(recipe)
         plan = planning.plan(recipe, data, teacher)
+        proved = places.prove(recipe, Path.cwd(), lambda said: show(Event("note", said)) if show else None)
     for caution in plan.cautions:
         log.warning("warning: %s", caution)
-    return plan
+    return replace(plan, lines=[*plan.lines, *proved])

@@ -10,9 +10,11 @@ from typing import Any
 
 from ipip_ext.measure import timing
 from ipip_ext.report.html import parts
+from ipip_ext.run import waiting
 from ipip_ext.run.layout import LOG, TABLE, require_run
 from ipip_ext.run.printable import printable
 from ipip_ext.run.record import PART_RECORD, read_record
+from ipip_ext.run.waiting import Waiting
 
 
 @dataclass(frozen=True)
@@ -34,25 +36,31 @@ class Status:
     """Where the run in `folder` stands.
 
     done: its finished stages, in the order in which they ended. under_way: names of stages that were begun.
+    jobs: what a run that is at work waits for and has running, where it hands stages to other processes.
     is_finished: whether its comparison stands. times: rows of `measure.timing.times`: where the time went.
     """
 
     folder: Path
     done: Sequence[Finished]
     under_way: Sequence[str]
+    jobs: Sequence[Waiting]
     is_finished: bool
     times: Sequence[Mapping[str, Any]]
 
     def __str__(self) -> str:
         lines = [f"done      {one.stage:28s} {one.wall_s:8.0f} s  {one.said}" for one in self.done]
-        lines += [f"under way {stage}" for stage in self.under_way]
+        told = {job.stage: job for job in self.jobs}
+        lines += [f"under way {stage}" for stage in self.under_way if stage not in told]
+        lines += map(str, self.jobs)
         lines.append(self._verdict)
         return printable("\n".join([*lines, "", timing.table(self.times)] if self.times else lines))
 
     def _repr_html_(self) -> str:
         lines = [("stage", "state", "wall s", "")]
         lines += [(one.stage, "done", f"{one.wall_s:.0f}", one.said) for one in self.done]
-        lines += [(stage, "under way", "", "") for stage in self.under_way]
+        told = {job.stage for job in self.jobs}
+        lines += [(stage, "under way", "", "") for stage in self.under_way if stage not in told]
+        lines += [(job.stage, job.state, "", job.where) for job in self.jobs]
         return parts.join(parts.table(lines, left=2), parts.paragraph(self._verdict))
 
     @property
@@ -69,6 +77,7 @@ def status(folder: Path) -> Status:
         folder=folder,
         done=[_finished(stage, folder) for stage in timing.finished(folder)],
         under_way=[_under_way(path, folder) for path in sorted(folder.rglob(PART_RECORD))],
+        jobs=waiting.read(folder),
         is_finished=(folder / TABLE).is_file(),
         times=timing.times(folder),
     )

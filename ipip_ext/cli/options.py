@@ -15,16 +15,31 @@ TRUST = click.option(
 )
 
 
+PLACE = click.option(
+    "--place", metavar="PLACE", default=None, help="Compute at another place: here, processes, or a place file."
+)
+
+
+def at_place(overrides: tuple[str, ...], place: str | None) -> tuple[str, ...]:
+    """Return what --set changes with what --place does."""
+    if place is None:
+        return overrides
+    if place in ("here", "processes"):
+        return (*overrides, f"compute.place={place}")
+    return (*overrides, "compute.place=parsl", f"compute.parsl={place}")
+
+
 def with_recipe(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Read RECIPE with what --set changes; `command` is given it, and trust_models."""
+    """Read RECIPE with what --set and --place change; `command` is given it, and trust_models."""
 
     @click.argument("recipe", type=FILE)
     @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a recipe key.")
+    @PLACE
     @TRUST
     @functools.wraps(command)
-    def wrapped(recipe: Path, overrides: tuple[str, ...], **options: Any) -> Any:
+    def wrapped(recipe: Path, overrides: tuple[str, ...], place: str | None, **options: Any) -> Any:
         import ipip_ext
 
-        return command(ipip_ext.load_recipe(recipe, *overrides), **options)
+        return command(ipip_ext.load_recipe(recipe, *at_place(overrides, place)), **options)
 
     return wrapped

@@ -55,9 +55,9 @@ class Cluster:
         """Return True: what has no room waits in Parsl's queue."""
         return True
 
-    def start(self, request: Path, executor: str) -> _Submitted:
+    def start(self, request: Path, executor: str) -> Submitted:
         """Hand a request to an executor's workers."""
-        return _Submitted(self.submit(executor, job.serve_here, str(request.absolute())), self, executor)
+        return Submitted(self.submit(executor, job.serve_here, str(request.absolute())), self, executor)
 
     def submit(self, executor: str, function: Any, *arguments: Any) -> Any:
         """Return the future of a call on a worker of `executor`."""
@@ -99,18 +99,20 @@ class Cluster:
         leftovers.forget(self._root)
 
 
-class _Submitted:
-    """A request that Parsl has; see `outside.Job`."""
+class Submitted:
+    """A call that Parsl has; see `outside.Job`."""
 
     def __init__(self, future: Any, cluster: Cluster, executor: str) -> None:
         self._future, self._cluster, self._executor = future, cluster, executor
 
     @property
     def where(self) -> str:
+        """The blocks that it may run in."""
         blocks = ", ".join(self._cluster.blocks(self._executor))
         return f"job {blocks}" if blocks else "no block yet"
 
     def is_gone(self) -> bool:
+        """Whether it has ended. Raises JobLost where it never can begin."""
         if not self._future.done():
             return False
         if trouble := self._cluster.trouble(self._executor):
@@ -125,6 +127,7 @@ class _Submitted:
 
     @property
     def fate(self) -> str:
+        """How it ended, where it has left nothing."""
         error = self._future.exception()
         return f"ended: {type(error).__name__}: {error}" if error is not None else "ended without a word"
 
