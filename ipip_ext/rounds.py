@@ -13,7 +13,7 @@ from ipip_ext.run.workspace import Workspace
 from ipip_ext.stages.adapt import adapt
 from ipip_ext.stages.committee import ask, committee
 from ipip_ext.stages.correct import correct
-from ipip_ext.stages.inputs import Candidates, Committee, Entry, Exam, Size, Student, Task, Voters
+from ipip_ext.stages.inputs import Batching, Candidates, Committee, Entry, Exam, Size, Student, Task, Voters
 from ipip_ext.teachers import entries
 
 Pool = TypeVar("Pool", Path, None)
@@ -120,7 +120,7 @@ def ask_reference(setting: Setting, r: Round, voted: Done | None, new: Path) -> 
     asked = setting.work.at(r.at).do(
         ask, wanted.asking, calculator=setting.calculator(wanted.calculator), teacher=setting.teacher,
         candidates=Candidates(new, r.begun.pool), voters=Voters(voted.members, voted.backend), task=r.begun.task,
-        test=setting.exam.test,
+        test=setting.exam.test, batching=Batching(wanted.frames_per_job),
     )  # fmt: skip
     task = replace(r.begun.task, train=asked.train)
     teacher, _ = mend(setting, task, None, r.at)

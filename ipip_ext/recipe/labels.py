@@ -120,12 +120,17 @@ class Reference(Asking):
     """Reference labels for the frames that teach most."""
 
     calculator: str | dict[str, Any]
-    """Calculator entry of the reference method (as `teacher`): the method that made the training labels."""
+    """Calculator entry of the reference method (as `teacher`): the method that made the training labels. With
+    `executor: vasp` in it, its labels are made on that executor of the place file (`compute.parsl`)."""
+
+    frames_per_job: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    """Frames that one job labels, where stages are computed by `processes` or `parsl`: so many jobs go side by side as
+    there is room, and one that dies costs its own labels. null: one job labels all."""
 
     @property
     def asking(self) -> Asking:
         """Which frames to ask for, without whom."""
-        return Asking.model_validate(self.model_dump(exclude={"calculator"}))
+        return Asking.model_validate(self.model_dump(exclude={"calculator", "frames_per_job"}))
 
 
 class Label(Section):

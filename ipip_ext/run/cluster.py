@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -92,8 +93,7 @@ class Cluster:
     def stop(self) -> None:
         """Cancel what was submitted and end Parsl."""
         if self._kernel is not None:
-            with _quiet():
-                self._kernel.cleanup()
+            self._kernel.cleanup()
             self._kernel = None
         waiting.remove(self._root)
         leftovers.forget(self._root)
@@ -116,7 +116,7 @@ class Submitted:
         if not self._future.done():
             return False
         if trouble := self._cluster.trouble(self._executor):
-            raise JobLost(f"executor {self._executor}: gets no nodes: {' '.join(trouble.split())}")
+            raise JobLost(f"executor {self._executor}: gets no nodes: {_words_of(trouble)}")
         error = self._future.exception()
         if isinstance(error, ModuleNotFoundError):
             raise JobLost(
@@ -139,7 +139,8 @@ def _kernel(file: Executors, folder: Path) -> Any:
 
     executors = file.build(_worker_init())
     settings: dict[str, Any] = {"strategy": "simple", "run_dir": str(folder), "exit_mode": "skip"} | dict(file.config)
-    with _quiet():
+    logging.getLogger("parsl").propagate = False  # it has a file of its own
+    with _within_reach():
         try:
             return DataFlowKernel(Config(executors=executors, **settings))
         except Exception as error:
@@ -152,14 +153,17 @@ def _worker_init() -> str:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep Parsl's log, which it writes to a file, off the terminal, and this environment's programs in its reach."""
-    logger, path = logging.getLogger("parsl"), os.environ.get("PATH", "")
-    before = logger.propagate
-    logger.propagate = False
-    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{path}"  # it starts its interchange by name
+def _within_reach() -> Iterator[None]:
+    """Put this environment's programs in reach of Parsl, which starts its interchange by name."""
+    path = os.environ.get("PATH", "")
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{path}"
     try:
         yield
     finally:
-        logger.propagate = before
         os.environ["PATH"] = path
+
+
+def _words_of(trouble: str) -> str:
+    """Return what the batch system has said of a block that it refused, without Parsl's frame around it."""
+    said = re.search(r"stderr=(.*?)(?= Error \d+:|$)", " ".join(trouble.split()))
+    return said[1].strip() if said and said[1].strip() else " ".join(trouble.split())[:500]

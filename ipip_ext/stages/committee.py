@@ -19,16 +19,19 @@ from ipip_ext.data import frames as fr
 from ipip_ext.data import leakage
 from ipip_ext.data.select import diverse
 from ipip_ext.data.weights import counted
-from ipip_ext.errors import StageFailed
-from ipip_ext.potentials.base import Potential
 from ipip_ext.potentials.compute import compute_each
 from ipip_ext.recipe.labels import Asking
 from ipip_ext.recipe.schema import Section
 from ipip_ext.recipe.training import Finetune
+from ipip_ext.run import disk
 from ipip_ext.run.stage import Context
-from ipip_ext.stages.inputs import Candidates, Entry, Size, Task, Voters
+from ipip_ext.stages.inputs import AT_ONCE, Batching, Candidates, Entry, Size, Task, Voters
 from ipip_ext.stages.members import Members, train_members
+from ipip_ext.stages.reference_labels import label_by_reference
 from ipip_ext.teachers import entries
+
+_PICKED = "picked.json"
+"""Which frames are asked for, while their labels are made."""
 
 
 def committee(
@@ -65,7 +68,7 @@ def committee(
 
 def ask(
     ctx: Context, settings: Asking, *, calculator: Entry, teacher: Entry, candidates: Candidates, voters: Voters,
-    task: Task, test: Path,
+    task: Task, test: Path, batching: Batching = AT_ONCE,
 ) -> dict[str, Any]:  # fmt: skip
     """Label the frames that teach most with the reference method; they leave where they were for the training set.
 
@@ -73,23 +76,15 @@ def ask(
     """
     new, old = fr.read_frames(candidates.frames), fr.read_frames(candidates.pool)
     eligible = {"new": new, "pool": old, "both": [*new, *old]}[settings.among]
-    known = leakage.Known([frame for path in (task.valid, test, task.train) for frame in fr.read_frames(path)])
-    joint = CommitteePotential.load(voters.members, voters.backend, ctx.device)
-    spread = np.array([frame_spread(opinion) for opinion in joint.opinions(eligible)])
-    taken = {twin.frame for twin in known.twins_in(eligible)}
-    unsure = sorted((i for i in range(len(eligible)) if i not in taken), key=lambda i: -spread[i])
-    if settings.choice == "power":
-        unsure = powered(unsure, spread, ctx.seed)
-    picked = _sane(ctx, settings, teacher, eligible, unsure)
-    if settings.choice == "diverse" and picked:
-        engine = registry.backend(voters.backend)
-        features = engine.descriptors(engine.load(voters.members / "0"), [eligible[i] for i in picked], ctx.device)
-        picked = [picked[i] for i in diverse(features, settings.budget, 0.0)[0]]
+    picked, spread = _picked_before(ctx) or _pick(
+        ctx, settings, teacher, eligible, voters, [task.valid, test, task.train]
+    )
     picked = picked[: (len(new) + len(old)) // 2]  # a pool must remain
     chosen = [eligible[i] for i in picked]
     source = f"reference:{entries.describe(calculator)}"
-    labelled = _label_each(ctx, chosen, calculator, source)
+    labelled = label_by_reference(ctx, chosen, calculator, source, batching)
     fr.write_frames(ctx.folder / "train.extxyz", [*fr.read_frames(task.train), *labelled])
+    (ctx.folder / _PICKED).unlink(missing_ok=True)
     gone = {id(frame) for frame in chosen}
     rest, kept = ([frame for frame in some if id(frame) not in gone] for some in (new, old))
     fr.write_frames(ctx.folder / "rest.extxyz", rest)
@@ -106,6 +101,38 @@ def ask(
         "mean_spread_asked_meV_per_A": float(spread[picked].mean() * 1e3) if picked else 0.0,
         "mean_spread_meV_per_A": float(spread.mean() * 1e3) if len(spread) else 0.0,
     }
+
+
+def _pick(
+    ctx: Context, settings: Asking, teacher: Entry, eligible: Sequence[Atoms], voters: Voters, known: Sequence[Path]
+) -> tuple[list[int], NDArray[np.float64]]:
+    """Return which of `eligible` to ask for, best first, and how far the committee is apart on each, eV/A.
+
+    known: files of frames that are not asked for again. The choice is kept, for when this stage is called again.
+    """
+    joint = CommitteePotential.load(voters.members, voters.backend, ctx.device)
+    spread = np.array([frame_spread(opinion) for opinion in joint.opinions(eligible)])
+    there = leakage.Known([frame for path in known for frame in fr.read_frames(path)])
+    taken = {twin.frame for twin in there.twins_in(eligible)}
+    unsure = sorted((i for i in range(len(eligible)) if i not in taken), key=lambda i: -spread[i])
+    if settings.choice == "power":
+        unsure = powered(unsure, spread, ctx.seed)
+    picked = _sane(ctx, settings, teacher, eligible, unsure)
+    if settings.choice == "diverse" and picked:
+        engine = registry.backend(voters.backend)
+        features = engine.descriptors(engine.load(voters.members / "0"), [eligible[i] for i in picked], ctx.device)
+        picked = [picked[i] for i in diverse(features, settings.budget, 0.0)[0]]
+    picked = [int(i) for i in picked]
+    disk.write(ctx.folder / _PICKED, json.dumps({"picked": picked, "spread_eV_per_A": spread.tolist()}))
+    return picked, spread
+
+
+def _picked_before(ctx: Context) -> tuple[list[int], NDArray[np.float64]] | None:
+    """Return what an earlier call has picked, None if none has."""
+    if not (ctx.folder / _PICKED).is_file():
+        return None
+    told = json.loads((ctx.folder / _PICKED).read_text(encoding="utf-8"))
+    return told["picked"], np.array(told["spread_eV_per_A"])
 
 
 def powered(rows: Sequence[int], spread: NDArray[np.float64], seed: int) -> list[int]:
@@ -140,31 +167,3 @@ def _sane(ctx: Context, settings: Asking, teacher: Any, walked: Sequence[Atoms],
     if left_out := looked_at - len(sane):
         ctx.note(f"{left_out} frames are not asked for: by the teacher a force in them is above {limit:g} eV/A")
     return sane
-
-
-def _label_each(ctx: Context, frames: Sequence[Atoms], calculator: Any, source: str) -> list[Atoms]:
-    """Label frames as many at a time as the calculator has workers, and write each label at once: it may
-    have cost an hour.
-    """
-    potential: Potential = entries.make(calculator, device=ctx.device, root=ctx.home)
-    if versions := getattr(potential, "versions", None):
-        ctx.note(f"{source} runs in another interpreter: {', '.join(f'{k} {v}' for k, v in versions.items())}")
-    kept = ctx.folder / "labelled"
-    kept.mkdir(exist_ok=True)
-    paths = [kept / f"{index:05d}.extxyz" for index in range(len(frames))]
-    missing = [index for index, path in enumerate(paths) if not path.exists()]
-    at_once = getattr(potential, "workers", 1)
-    for first in range(0, len(missing), at_once):
-        some = missing[first : first + at_once]
-        predictions, failures = compute_each(potential, [frames[i] for i in some])
-        for place, index in enumerate(some):
-            if place in failures:
-                ctx.note(f"no reference label for frame {frames[index].info[fr.ID]}: {failures[place]}")
-            labelled = [] if place in failures else [fr.labelled(frames[index], predictions[place], source)]
-            fr.write_frames(paths[index], labelled)
-        done = len(frames) - len(missing) + first + len(some)
-        ctx.progress(done / len(frames), f"{done}/{len(frames)} frames, {source}")
-    labels = [label for path in paths for label in fr.read_frames(path)]
-    if frames and not labels:
-        raise StageFailed(f"{ctx.name}: {source} could label none of {len(frames)} frames; see the notes above.")
-    return labels

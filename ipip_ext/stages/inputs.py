@@ -111,6 +111,21 @@ class Candidates(Inputs):
 
 
 @dataclass(frozen=True)
+class Batching:
+    """How many frames one job labels, None for all; it decides no label, so it is no part of a fingerprint."""
+
+    frames_per_job: int | None = None
+
+    def fingerprint(self) -> dict[str, int]:
+        """Return nothing."""
+        return {}
+
+
+AT_ONCE = Batching()
+"""One job labels all."""
+
+
+@dataclass(frozen=True)
 class Labelling(Inputs):
     """How a recipe wants pseudo-labels: by whose policy, for what share of the old pool too, and for that anew."""
 

@@ -10,6 +10,7 @@
     {python: ..., interpreter: /path/python, workers: 2}
                                               the same in another Python, in so many processes: for codes whose
                                               packages clash with ours, and for slow ones
+    {..., executor: vasp}                     of a reference method: the executor of a place file whose nodes run it
 
 Optional packages are imported only when their kind is asked for.
 """
@@ -57,6 +58,7 @@ def parse(entry: str | Mapping[str, Any]) -> Entry:
     if "lammps" in options:
         kwargs = {key: options.pop(key) for key in _OF_LAMMPS if key in options}
     interpreter, workers = options.pop("interpreter", None), options.pop("workers", 1)
+    options.pop("executor", None)  # where it is called decides no label
     if len(options) != 1:
         raise CalculatorError(f"calculator {entry!r}: must hold one kind.{did_you_mean('', _DEFAULTS)}")
     kind, target = next(iter(options.items()))
@@ -88,6 +90,9 @@ def _check_interpreter(kind: str, interpreter: Any, workers: Any) -> None:
 def _is_list_of_words(value: Any) -> bool:
     return isinstance(value, list | tuple) and bool(value) and all(isinstance(word, str) for word in value)
 
+
+_PLACES = ("interpreter", "workers", "executor")
+"""Keys that say where a calculator is called."""
 
 _OF_LAMMPS = ("pair_coeff", "elements")
 _EXAMPLES = {
@@ -128,7 +133,7 @@ class _Decisive(dict[str, Any]):
         self._root = root or Path()
 
     def fingerprint(self) -> dict[str, Any]:
-        return {key: self._content(key, value) for key, value in self.items() if key not in ("interpreter", "workers")}
+        return {key: self._content(key, value) for key, value in self.items() if key not in _PLACES}
 
     def _content(self, key: str, value: Any) -> Any:
         file = self._root / str(value)
@@ -139,6 +144,14 @@ class _Decisive(dict[str, Any]):
 
             return [with_files(line, self._root) for line in value]
         return value
+
+
+def executor_of(entry: str | Mapping[str, Any]) -> str:
+    """Return the executor that `entry` names, "" for none. Raises CalculatorError for one that is no name."""
+    found = "" if isinstance(entry, str) else entry.get("executor", "")
+    if not isinstance(found, str):
+        raise CalculatorError(f"calculator: executor must be a name of the place file, not {found!r}.")
+    return found
 
 
 def check(entry: str | Mapping[str, Any], root: Path | None = None) -> list[str]:
