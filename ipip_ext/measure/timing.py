@@ -15,11 +15,9 @@ COLUMNS = ("stage", "how", "n_stages", "wall_s", "share")
 HERE, BESIDE, BORROWED = "here", "beside", "borrowed"
 
 _NOTES = {
-    BESIDE: "beside: in a second process, while the stages above were computed.",
+    BESIDE: "beside: in other processes, while the stages above were computed.",
     BORROWED: "borrowed: copied from another run of the grid, which spent that time.",
 }
-_SECOND_PROCESS = "scratch"
-"""The only kind of stage that a second process computes."""
 SUMMARY = "report"
 """Left out, because it holds the table itself."""
 
@@ -36,8 +34,8 @@ def finished(folder: Path) -> list[Path]:
 def times(folder: Path) -> list[dict[str, Any]]:
     """Return the wall time of a run's finished stages, summed over stages of one kind, the longest first.
 
-    Each row has stage (the kind), n_stages, wall_s, share and how it came about: `here`, `beside` (in a second
-    process, so not in the way of the others) or `borrowed` (from another run of a grid). share: of all that is
+    Each row has stage (the kind), n_stages, wall_s, share and how it came about: `here`, `beside` (in another
+    process, while one that counts as `here` was under way) or `borrowed` (from another run of a grid). share: of all that is
     `here`; None for the rest, which comes last. A stage that was resumed counts from there.
     Raises WorkspaceError if a stage's record is broken.
     """
@@ -77,16 +75,14 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
 def _how(folder: Path) -> dict[str, str]:
     """Return how each stage last came about, by the events of the run."""
     how: dict[str, str] = {}
-    under_way: dict[str, bool] = {}  # and whether other stages were too
+    lanes: dict[str, int] = {}  # of stages under way: each takes the first that is free, so that no two overlap in one
     for event in read_events(folder / "events.jsonl"):
         if event.kind == "run":
-            under_way.clear()  # what a kill left open
+            lanes.clear()  # what a kill left open
         elif event.kind == "stage" and event.name == "started":
-            under_way = dict.fromkeys(under_way, True) | {event.stage: bool(under_way.keys() - {event.stage})}
+            lanes[event.stage] = min(set(range(len(lanes) + 1)) - set(lanes.values()))
         elif event.kind == "stage" and event.name == "finished":
-            had_company = under_way.pop(event.stage, False)
-            is_second = event.stage.endswith(f"/{_SECOND_PROCESS}")
-            how[event.stage] = BESIDE if is_second and had_company else HERE
+            how[event.stage] = BESIDE if lanes.pop(event.stage, 0) else HERE
         elif event.kind == "stage" and event.name == "borrowed":
             how[event.stage] = BORROWED
     return how
