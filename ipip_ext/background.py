@@ -6,11 +6,11 @@ from a second thread. Seeds derive from a stage's name, so the weights are those
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from ipip_ext.baselines import SCRATCH
 from ipip_ext.recipe.recipe import Recipe
+from ipip_ext.run import device
 from ipip_ext.run.events import Event, EventBus
 from ipip_ext.run.processes import SideProcess
 
@@ -84,7 +84,4 @@ def spare_processes(recipe: Recipe) -> int:
 
 def _room(recipe: Recipe) -> int:
     """Return how many processes of as many threads the machine has room for beside this one."""
-    if not recipe.parallel or recipe.device != "cpu" or recipe.threads is None:
-        return 0
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(0, cores // recipe.threads - 1)
+    return device.room_beside(recipe.device, recipe.threads) if recipe.parallel else 0

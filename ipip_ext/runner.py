@@ -13,7 +13,7 @@ from ipip_ext.check import preflight
 from ipip_ext.errors import WorkspaceError, did_you_mean
 from ipip_ext.recipe.file import dump_recipe, read_own
 from ipip_ext.recipe.recipe import Recipe
-from ipip_ext.run import device, disk, fingerprint, lock, provenance, signals
+from ipip_ext.run import device, disk, fingerprint, lock, picked, provenance, signals
 from ipip_ext.run.console import Console, LogFile
 from ipip_ext.run.events import Event, EventBus, JsonLines, Sink
 from ipip_ext.run.layout import EVENTS, FINDINGS, LOG, MODEL, RECIPE, is_run
@@ -21,13 +21,15 @@ from ipip_ext.run.plain import flatten
 from ipip_ext.run.redo import intend, pending, withdraw
 from ipip_ext.run.stage import Done
 from ipip_ext.run.workspace import Unfinished, Workspace
-from ipip_ext.stages.order import FIRST_STAGE, STAGES
+from ipip_ext.stages.order import DIVIDES, FIRST_STAGE, STAGES
 from ipip_ext.tracking.mirror import MlflowMirror
 
 Check = Callable[[Recipe], object]
 
 _PATHS = frozenset({"data.train", "data.test", "data.valid", "data.isolated_atoms", "explore.starts", "sample.starts"})
 """Compared by content, by the stages that read them."""
+
+_DIVIDES = tuple(f"{key}." for key in DIVIDES)
 
 
 def run(
@@ -123,7 +125,9 @@ def admit(recipe: Recipe, folder: Path, redo: str | None = None, check: Check = 
         check(recipe)
     else:
         preflight.check_names(recipe)
-        _rehearse(recipe, folder, stages)
+        if "prepare" in _rehearse(recipe, folder, stages):  # for test frames that nobody has looked at yet
+            check(recipe)
+            preflight.check_unseen(recipe, folder)
     return recipe
 
 
@@ -210,7 +214,7 @@ def changes(recipe: Recipe, folder: Path) -> list[tuple[str, Any, Any]]:
     return [
         (key, old, new)
         for key, (old, new) in differences(recipe, folder).items()
-        if key.split(".")[0] in FIRST_STAGE and key not in _PATHS
+        if key.split(".")[0] in FIRST_STAGE and key not in _PATHS and not f"{key}.".startswith(_DIVIDES)
     ]
 
 
@@ -238,20 +242,25 @@ def differences(recipe: Recipe, folder: Path) -> dict[str, tuple[Any, Any]]:
     }
 
 
-def _rehearse(recipe: Recipe, folder: Path, redo: tuple[str, ...]) -> None:
-    """Raise WorkspaceError for whatever the run would refuse to reuse, while nothing is written yet."""
+def _rehearse(recipe: Recipe, folder: Path, redo: tuple[str, ...]) -> Sequence[str]:
+    """Return the finished stages that would be made anew, since only the comparison depends on what has changed.
+
+    Raises WorkspaceError for whatever the run would refuse to reuse, while nothing is written yet.
+    """
+    work = Workspace(folder, EventBus([]), recipe.seed, recipe.device, redo, rehearsal=True)
     with contextlib.suppress(Unfinished):
-        loop.run(recipe, Workspace(folder, EventBus([]), recipe.seed, recipe.device, redo, rehearsal=True))
+        loop.run(recipe, work)
+    return work.yielded
 
 
 def _identity(recipe: Recipe) -> dict[str, Any]:
-    files = {"train": recipe.data.train, "test": recipe.data.test, "valid": recipe.data.valid,
+    files = {"train": recipe.data.train, **recipe.data.tests, "valid": recipe.data.valid,
              "starts": recipe.explore.starts}  # fmt: skip
     return {
         "recipe": flatten(recipe.model_dump(mode="json")),
         "versions": provenance.versions(),
         "hardware": provenance.hardware(),
-        "data_sha256": {key: provenance.sha256(path) for key, path in files.items() if path is not None},
+        "data_sha256": {key: picked.content(path) for key, path in files.items() if path is not None},
     }
 
 

@@ -121,7 +121,7 @@ class Checks:
         task = recipe.data.model_dump(mode="json")
         starts = [str(walk.starts) for walk in (recipe.explore, recipe.sample) if walk is not None]
         frames = json.dumps([task, starts, recipe.evaluate.model_dump(mode="json"), recipe.seed])
-        teacher = json.dumps([task | {"n_train": None}, recipe.teacher, recipe.device])
+        teacher = json.dumps([task | {"n_train": None, "n_labels": None}, recipe.teacher, recipe.device])
         if teacher not in self._seen:
             preflight.check(recipe)
         else:

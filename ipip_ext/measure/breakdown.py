@@ -107,7 +107,7 @@ def read(frames: Sequence[Atoms], per_frame: Path, forces: Path) -> tuple[list[i
     data = dict(np.load(forces))
     if len(data["reference"]) != n_atoms.sum():
         raise _others(per_frame)
-    energy = np.array([float(row["energy_mae_meV_per_atom"]) for row in table]) / 1e3
+    energy = np.array([float(row.get("energy_mae_meV_per_atom") or np.nan) for row in table]) / 1e3
     stress = data.get("stress_error_eV_per_A3")
     return where, Residuals(data["predicted"], data["reference"], n_atoms, energy, stress)
 
@@ -163,7 +163,8 @@ def _told(parts: Sequence[Mapping[str, Any]], *, is_first: bool) -> dict[str, fl
     for by in dict.fromkeys(part["by"] for part in parts):
         some = [part for part in parts if part["by"] == by and part["value"]]
         if by == "element" or (is_first and len(some) <= _MOST_TOLD):
-            found |= {f"force_mae_{_name(by, p['value'])}_meV_per_A": float(p["force_mae_meV_per_A"]) for p in some}
+            known = [part for part in some if "force_mae_meV_per_A" in part]
+            found |= {f"force_mae_{_name(by, p['value'])}_meV_per_A": float(p["force_mae_meV_per_A"]) for p in known}
     return found
 
 

@@ -46,9 +46,14 @@ def begin(folder: Path, keep: Collection[str]) -> None:
     (folder / PENDING).unlink(missing_ok=True)
 
 
-def withdraw(folder: Path, *, model: bool = False) -> None:
-    """Remove table, page and plots at the top of a run folder, and the model if that is void too."""
+def withdraw(folder: Path, *, model: bool = False) -> bool:
+    """Remove table, page and plots at the top of a run folder, and the model if that is void too.
+
+    Return whether any of the former stood there.
+    """
     if model:
         shutil.rmtree(folder / MODEL, ignore_errors=True)
-    for name in PUBLISHED:
-        (folder / name).unlink(missing_ok=True)
+    standing = [folder / name for name in PUBLISHED if (folder / name).exists()]
+    for path in standing:
+        path.unlink(missing_ok=True)
+    return bool(standing)

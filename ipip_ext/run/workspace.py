@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec
@@ -54,14 +54,20 @@ class Workspace:
     is_redoing: bool = field(default=False, init=False)
     met: list[str] = field(default_factory=list, init=False)
     """Names of the stages that were asked for so far."""
+    yielded: list[str] = field(default_factory=list, init=False)
+    """Of a rehearsal: names of the finished stages that would be made anew, see `at`."""
 
-    def at(self, scope: str = "", *, name: str = "", follows: bool = False) -> Place:
+    def at(
+        self, scope: str = "", *, name: str = "", follows: bool = False, yields_to: Collection[str] = ()
+    ) -> Place:  # fmt: skip
         """Return where a stage stands in the run folder.
 
         scope: folder within the run folder. name: of the stage, if not its function's.
         follows: for a stage that only sums up: made anew, not refused, where parameters or inputs have changed.
+        yields_to: names of parameters and inputs on which nothing but the comparison depends: where these alone have
+        changed the stage is made anew, and what goes on from its other outputs is reused.
         """
-        return Place(self, scope, name, follows)
+        return Place(self, scope, name, follows, frozenset(yields_to))
 
     def do(
         self, stage: Callable[Concatenate[Context, Given], Outputs], *params: Given.args, **inputs: Given.kwargs
@@ -78,6 +84,7 @@ class Place:
     scope: str
     name: str
     follows: bool
+    yields_to: frozenset[str] = frozenset()
 
     def do(
         self, stage: Callable[Concatenate[Context, Given], Outputs], *params: Given.args, **inputs: Given.kwargs
@@ -96,7 +103,7 @@ class Place:
         wanted = fingerprint(name, stage, settings, inputs, derive(work.seed, name))
         self._start_over_if_asked(name)
         work.met.append(name)
-        if self.follows:
+        if self.follows or self.yields_to:
             self._drop_if_other(folder, wanted)
         if folder.exists():
             return self._reuse(name, folder, wanted)
@@ -118,20 +125,32 @@ class Place:
 
     def _drop_if_other(self, folder: Path, wanted: dict[str, Any]) -> None:
         part, name = records.part_of(folder), wanted["stage"]
-        if folder.exists() and differences(records.read_record(folder, name)["fingerprint"], wanted):
+        if folder.exists() and self._is_void(records.read_record(folder, name)["fingerprint"], wanted):
+            if self.work.rehearsal and not self.follows:  # it stands in for what will be made
+                self.work.yielded.append(name)
+                return
             self._drop(folder, part)
-        elif (part / records.PART_RECORD).exists() and differences(records.read_part(part, name), wanted):
+        elif (part / records.PART_RECORD).exists() and self._is_void(records.read_part(part, name), wanted):
             self._drop(part)
+
+    def _is_void(self, found: dict[str, Any], wanted: dict[str, Any]) -> bool:
+        """Whether what was made of `found` gives way to what is wanted now."""
+        differ = differences(found, wanted)
+        names = {f"{key}.".split(".")[1] for key in differ}  # after `params` or `inputs`; of the seed none
+        return bool(differ) and (self.follows or names <= self.yields_to)
 
     def _drop(self, *folders: Path) -> None:
         if self.work.rehearsal:
             raise Unfinished
+        if not self.follows and redo.withdraw(self.work.root):
+            self.work.bus.emit(Event("run", "withdrawn", "the test frames, or their splits, have changed"))
         for folder in folders:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _reuse(self, name: str, folder: Path, wanted: dict[str, Any]) -> Done:
         record = records.read_record(folder, name)
-        records.refuse_if_other(folder, record["fingerprint"], wanted)
+        if name not in self.work.yielded:
+            records.refuse_if_other(folder, record["fingerprint"], wanted)
         for output in records.damaged(folder, record):
             raise WorkspaceError(
                 f"{folder / record['outputs'][output]['file']}: output {output} is missing or was changed;"

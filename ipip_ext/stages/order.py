@@ -16,3 +16,6 @@ FIRST_STAGE = {
 }  # fmt: skip
 """The stage from which a change of a section matters; sections not named here may change freely,
 because the stages they touch compare their own parameters."""
+
+DIVIDES = ("data.ood", "data.test")
+"""Keys that nothing but the comparison depends on: `prepare` and the evaluations yield to them, trainings stay."""

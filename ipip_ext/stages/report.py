@@ -119,7 +119,7 @@ def _splits(asked: Exam, shown: Shown) -> dict[str, dict[str, Sequence[int]]]:
         name: places(asked.frames, scored.per_frame, read_csv(scored.per_frame))
         for name, scored in shown.scores.items()
     }
-    whole = splits_of(asked.frames, shown.exam.ood)
+    whole = splits_of(asked.frames, shown.exam)
     partial: dict[str, Sequence[int]] = {}
     found: dict[str, dict[str, Sequence[int]]] = {}
     for name, model in shown.models.items():

@@ -106,6 +106,8 @@ def against(
             a, b = mine.units(places), theirs.units(places)
             for column, index in _COLUMNS.items():
                 per = a[:, index + 2].sum()
+                if not per:  # no frame of the split has such a label
+                    continue
                 errors = [float(units[:, index].sum() / per * 1e3) for units in (a, b)]
                 low, high = _interval(a[:, index], b[:, index], exam.seed)
                 found.append(Against(name, split, column, errors[0], errors[1], low, high))
