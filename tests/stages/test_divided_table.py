@@ -18,7 +18,7 @@ from ipip_ext.run.events import read_events
 pytestmark = pytest.mark.slow
 
 RUN = Path("runs/tiny")
-EVALUATIONS = {"iter-00/evaluate", "iter-01/evaluate", "baseline-teacher/evaluate", "baseline-scratch/evaluate"}
+EVALUATIONS = {"home", "iter-00/evaluate", "iter-01/evaluate", "baseline-teacher/evaluate", "baseline-scratch/evaluate"}
 
 
 def ran(**data: object) -> set[str]:
