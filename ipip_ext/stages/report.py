@@ -12,7 +12,7 @@ import numpy as np
 from ipip_ext.data import frames as fr
 from ipip_ext.data.tables import Table, latex, read_csv, write_csv
 from ipip_ext.measure import timing
-from ipip_ext.measure.breakdown import Exam, Scores, take_apart
+from ipip_ext.measure.breakdown import Examined, Scores, take_apart
 from ipip_ext.measure.property_curves import KEYS
 from ipip_ext.report import plots
 from ipip_ext.report.html import run_page
@@ -72,9 +72,9 @@ _FILES = {
 }  # fmt: skip
 
 
-def _exam(asked: Asked) -> Exam:
+def _exam(asked: Asked) -> Examined:
     start_key = "start" if asked.ood is None else asked.ood.key
-    return Exam(fr.read_frames(asked.test), asked.split_keys, start_key, asked.seed)
+    return Examined(fr.read_frames(asked.test), asked.split_keys, start_key, asked.seed)
 
 
 def _write_numbers(folder: Path, shown: Shown, rows: Sequence[Row], parts: Sequence[Row]) -> None:
@@ -110,7 +110,7 @@ def _pictures(folder: Path, rows: Sequence[Row], shown: Shown) -> tuple[dict[str
     return files, [calibration_table(shown.calibration.at, test)]
 
 
-def _splits(asked: Exam, exam: Asked, model: ShownModel, per_frame: Path) -> dict[str, Sequence[str]]:
+def _splits(asked: Examined, exam: Asked, model: ShownModel, per_frame: Path) -> dict[str, Sequence[str]]:
     """Return the ids of the frames of a model's own splits, and of all of those of others that it has evaluated."""
     ids = frame_ids(per_frame)
     own: dict[str, Sequence[str]] = dict.fromkeys(model.n_frames, ids)
@@ -125,7 +125,7 @@ def _files(of: Scored) -> tuple[Path, Path]:
     return of.per_frame, of.forces
 
 
-def _said_of_intervals(asked: Exam, found: Mapping[str, Scores]) -> str:
+def _said_of_intervals(asked: Examined, found: Mapping[str, Scores]) -> str:
     (split, n_units), *_ = next(iter(found.values())).n_units.items()
     return f"F 95% interval: of F MAE on {split}, by a bootstrap over its {n_units} {asked.unit}, alike for all models."
 

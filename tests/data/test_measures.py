@@ -20,7 +20,7 @@ from ipip_ext import load_calculator
 from ipip_ext.data import frames as fr
 from ipip_ext.data import metrics
 from ipip_ext.errors import StageFailed
-from ipip_ext.measure.breakdown import Exam, take_apart
+from ipip_ext.measure.breakdown import Examined, take_apart
 from ipip_ext.potentials.base import Prediction
 from ipip_ext.recipe.evaluate import Evaluate
 from ipip_ext.run.events import EventBus, read_events
@@ -188,7 +188,7 @@ def test_parts_by_a_key_that_differs_in_every_frame(tmp_path):
     _write_per_frame(tmp_path / "per_frame.csv", frames, said, {"test": range(12)})
     residuals = metrics.Residuals.of(frames, said)
     np.savez(tmp_path / "forces.npz", predicted=residuals.predicted_eV_per_A, reference=residuals.reference_eV_per_A)
-    exam = Exam(frames, ("md_step",), "start", 0)
+    exam = Examined(frames, ("md_step",), "start", 0)
     ids = [str(frame.info[fr.ID]) for frame in frames]
     found = take_apart(exam, tmp_path / "per_frame.csv", tmp_path / "forces.npz", {"test": ids})
     parts = [row for row in found.rows if row["by"] == "md_step"]
@@ -244,13 +244,13 @@ def evaluated(folder: Path, frames: list[Atoms], said: list[Prediction]) -> tupl
 def test_parts_are_the_errors_of_their_frames_and_groups_are_drawn_whole(tmp_path):
     frames, said = made_up(0)
     files = evaluated(tmp_path, frames, said)
-    exam = Exam(frames, ("start", "temperature_K"), "start", seed=1)
+    exam = Examined(frames, ("start", "temperature_K"), "start", seed=1)
     splits = {"test": [f"f{i}" for i in range(4)], "some": ["f0", "f2"]}
     found = take_apart(exam, *files, splits)
     assert found.n_frames == {"test": 4, "some": 2}
     assert found.n_units == {"test": 4, "some": 2}
-    assert take_apart(Exam(frames, ("start",), "start", 1), *files, splits).n_units == {"test": 2, "some": 1}
-    assert take_apart(Exam(frames, (), "start", 1), *files, splits).n_units == {"test": 4, "some": 2}
+    assert take_apart(Examined(frames, ("start",), "start", 1), *files, splits).n_units == {"test": 2, "some": 1}
+    assert take_apart(Examined(frames, (), "start", 1), *files, splits).n_units == {"test": 4, "some": 2}
     for split, rows in (("test", range(4)), ("some", (0, 2))):
         direct = metrics.errors([frames[i] for i in rows], [said[i] for i in rows])
         assert {key: found.splits[split][key] for key in direct} == pytest.approx(direct)
@@ -260,7 +260,7 @@ def test_parts_are_the_errors_of_their_frames_and_groups_are_drawn_whole(tmp_pat
     assert found.splits["test"]["force_mae_600K_meV_per_A"] == pytest.approx(hot["force_mae_meV_per_A"])
     assert "force_mae_600K_meV_per_A" not in found.splits["some"]
     with pytest.raises(StageFailed, match="is not of the frames of this test set"):
-        take_apart(Exam(frames[:3], (), "start", 1), *files, splits)
+        take_apart(Examined(frames[:3], (), "start", 1), *files, splits)
 
 
 # ---------------------------------------------------------------- no frame is dropped

@@ -10,7 +10,7 @@ import pytest
 from alloy import refused
 from click.testing import CliRunner
 
-from ipip_ext import runner
+from ipip_ext import admission, runner
 from ipip_ext.check.status import status
 from ipip_ext.check.verify import verify
 from ipip_ext.cli.main import main
@@ -95,7 +95,7 @@ def test_one_that_was_stopped_before_it_had_begun_is_remembered(finished, monkey
     assert redo.pending(RUN) == ("finetune",)
     shutil.rmtree(RUN / "report")
     shutil.rmtree(RUN / "speed")
-    done = runner.admit(load_recipe(Path("recipe.yaml"), SLOWER), RUN)  # would be refused as another recipe's stages
+    done = admission.admit(load_recipe(Path("recipe.yaml"), SLOWER), RUN)  # would be refused as another recipe's stages
     assert done.finetune.epochs == 2
     stopped(monkeypatch, ("started", "iter-00/finetune"), None)
     assert redo.pending(RUN) == ()
