@@ -17,7 +17,7 @@ from ipip_ext.recipe.file import read_own
 from ipip_ext.recipe.recipe import Recipe
 from ipip_ext.run import device, disk, fingerprint, lock
 from ipip_ext.run.events import EventBus
-from ipip_ext.run.layout import EVENTS, RECIPE, is_run
+from ipip_ext.run.layout import EVENTS, MODEL, RECIPE, is_run
 from ipip_ext.run.plain import flatten
 from ipip_ext.run.redo import pending
 from ipip_ext.run.workspace import Unfinished, Workspace
@@ -74,9 +74,7 @@ def refuse_other(recipe: Recipe, folder: Path, redo: tuple[str, ...]) -> None:
         return
     for name in set(redo) - set(pending(folder)):  # of those nothing may be left
         if "/" in name and not any((folder / place).exists() for place in (name, f"{name}.part")):
-            raise WorkspaceError(
-                f"--redo {name}: {folder} holds no such stage; `ipip-mace status {folder}` lists them."
-            )
+            raise _no_such(name, folder)
     for key, old, new in changes(recipe, folder):
         stage = _first_stage(key, recipe)
         if not any(precedes(name, stage) for name in redo):
@@ -92,6 +90,8 @@ def _kind(name: str) -> str:
 
 def precedes(name: str, stage: str) -> bool:
     """Tell whether to redo the stage `name` is to redo `stage` too."""
+    if name.startswith("baseline-") and STAGES.index(stage) <= STAGES.index(MODEL):
+        return False  # whatever its kind, it comes after the student
     return STAGES.index(_kind(name)) <= STAGES.index(stage)
 
 
@@ -160,6 +160,14 @@ def differences(recipe: Recipe, folder: Path) -> dict[str, tuple[Any, Any]]:
 
 
 def _rehearse(recipe: Recipe, folder: Path, redo: tuple[str, ...]) -> None:
-    """Raise WorkspaceError for whatever the run would refuse to reuse, while nothing is written yet."""
+    """Raise WorkspaceError for whatever the run would refuse to reuse, or a redo that it would not meet, while nothing
+    is written yet.
+    """
     with contextlib.suppress(Unfinished):
         loop.run(recipe, Workspace(folder, EventBus([]), recipe.seed, recipe.device, redo, rehearsal=True))
+        for name in set(redo) - set(pending(folder)):
+            raise _no_such(name, folder)
+
+
+def _no_such(name: str, folder: Path) -> WorkspaceError:
+    return WorkspaceError(f"--redo {name}: {folder} holds no such stage; `ipip-mace status {folder}` lists them.")

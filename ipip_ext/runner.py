@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ipip_ext import background, loop
@@ -17,9 +18,10 @@ from ipip_ext.run import disk, lock, signals
 from ipip_ext.run.console import Console, LogFile
 from ipip_ext.run.events import Event, EventBus, JsonLines, Sink
 from ipip_ext.run.layout import EVENTS, FINDINGS, LOG, MODEL, RECIPE
-from ipip_ext.run.redo import intend, withdraw
+from ipip_ext.run.redo import intend, settle, withdraw
 from ipip_ext.run.stage import Done
 from ipip_ext.run.workspace import Workspace
+from ipip_ext.stages.order import NO_MODEL_OF
 from ipip_ext.tracking.mirror import MlflowMirror
 
 
@@ -44,15 +46,17 @@ def run(
         raise _unwritable(folder, error) from None
     with lock.held(folder):
         refuse_other(recipe, folder, stages)  # whoever had the lock since may have made another run of it
+        stages = () if is_untouched(folder) else stages
+        is_known = not stages
         try:
+            if stages:
+                _remember(stages, folder)
+                is_known = True
             shown = None if quiet else show or Console()
-            return _run(recipe, folder, stages, show=shown, siblings=siblings, tags=tags, found=found)
-        except Exception as error:
-            if why := disk.trouble(error):
-                raise WorkspaceError(
-                    f"{folder}: can't be written ({why}); all finished stages are intact. Mend that, and the same"
-                    " command goes on from there."
-                ) from error
+            with _disk_told(folder):
+                return _run(recipe, folder, stages, show=shown, siblings=siblings, tags=tags, found=found)
+        except signals.Stopped as stop:
+            stop.has_begun = is_known
             raise
 
 
@@ -62,26 +66,14 @@ def _run(
 ) -> Done:  # fmt: skip
     findings = [said for one in found for said in preflight.findings_of(one)]
     try:
-        is_other = not is_untouched(folder) and bool(differences(recipe, folder))
-        if redo:
-            intend(folder, redo)
-        (folder / EVENTS).touch()  # by it the folder is known for a run's, and the recipe in it for ours
-        disk.write(folder / RECIPE, dump_recipe(recipe))
+        bus = _begin(recipe, folder, redo, show)
         if found:
             disk.write(folder / FINDINGS, json.dumps(findings, indent=1))
     except OSError as error:
         raise _unwritable(folder, error) from None
-    bus = EventBus([signals.at_safe_points, JsonLines(folder / EVENTS), LogFile(folder / LOG)])
-    if show is not None:
-        bus.sinks.append(show)
     if recipe.tracking.enabled:
         bus.sinks.append(MlflowMirror(folder, recipe.tracking, recipe.name))
     bus.emit(Event("run", "started", data=identity(recipe) | ({"tags": dict(tags)} if tags else {})))
-    if is_other or redo:
-        withdraw(folder, model=any(precedes(name, MODEL) for name in redo))
-        bus.emit(
-            Event("run", "withdrawn", f"starts over from {' and '.join(redo)}" if redo else "the recipe has changed")
-        )
     for said in findings:
         bus.emit(Event("note", f"warning: {said}"))
     second = background.Background(folder, recipe.folder, bus)
@@ -97,9 +89,51 @@ def _run(
         raise
     finally:
         second.stop()
+    settle(folder)
     publish(folder, done, bus)
     bus.emit(Event("run", "finished"))
     return done
+
+
+def _remember(redo: tuple[str, ...], folder: Path) -> None:
+    try:
+        intend(folder, redo)
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+
+
+def _begin(recipe: Recipe, folder: Path, redo: tuple[str, ...], show: Sink | None) -> EventBus:
+    """Make the folder this recipe's, and return who is to hear of it.
+
+    What was made by another recipe is withdrawn, and that is told, before this one's is written: a kill may come
+    between any two of these.
+    """
+    differ = {} if is_untouched(folder) else differences(recipe, folder)
+    bus = EventBus([signals.at_safe_points, JsonLines(folder / EVENTS), LogFile(folder / LOG)])
+    if show is not None:
+        bus.sinks.append(show)
+    if differ or redo:
+        is_other_model = not {key.split(".")[0] for key in differ} <= NO_MODEL_OF
+        withdraw(folder, model=is_other_model or any(precedes(name, MODEL) for name in redo))
+        why = f"starts over from {' and '.join(redo)}" if redo else "the recipe has changed"
+        bus.emit(Event("run", "withdrawn", why))
+    (folder / EVENTS).touch()  # by it the folder is known for a run's, and the recipe in it for ours
+    disk.write(folder / RECIPE, dump_recipe(recipe))
+    return bus
+
+
+@contextlib.contextmanager
+def _disk_told(folder: Path) -> Iterator[None]:
+    """Tell trouble with the disk in a line."""
+    try:
+        yield
+    except Exception as error:
+        if why := disk.trouble(error):
+            raise WorkspaceError(
+                f"{folder}: can't be written ({why}); all finished stages are intact. Mend that, and the same"
+                " command goes on from there."
+            ) from error
+        raise
 
 
 def _unwritable(folder: Path, error: OSError) -> WorkspaceError:

@@ -37,7 +37,7 @@ ROOMS: dict[str, set[str]] = {
     "background": {"recipe", "run", "baselines"},
     "admission": {"recipe", "run", "stages", "check", "loop"},
     "publishing": {"recipe", "run"},
-    "runner": {"recipe", "run", "tracking", "check", "loop", "background", "admission", "publishing"},
+    "runner": {"recipe", "run", "stages", "tracking", "check", "loop", "background", "admission", "publishing"},
     "second_process": {"recipe", "run", "stages", "baselines", "loop", "admission"},
     "compare": {
         "recipe", "run", "potentials", "data", "report", "stages", "check", "admission", "publishing", "runner",

@@ -127,7 +127,7 @@ class Place:
         if self.work.rehearsal:
             raise Unfinished
         for folder in folders:
-            shutil.rmtree(folder, ignore_errors=True)
+            records.remove(folder)
 
     def _reuse(self, name: str, folder: Path, wanted: dict[str, Any]) -> Done:
         record = records.read_record(folder, name)

@@ -16,3 +16,6 @@ FIRST_STAGE = {
 }  # fmt: skip
 """The stage from which a change of a section matters; sections not named here may change freely,
 because the stages they touch compare their own parameters."""
+
+NO_MODEL_OF = frozenset({"baselines", "evaluate", "tracking", "threads", "parallel"})
+"""Sections on which no student depends, nor which of them is chosen."""
