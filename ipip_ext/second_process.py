@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from ipip_ext import loop, runner
+from ipip_ext import admission, loop
 from ipip_ext.baselines import train_scratch
 from ipip_ext.recipe.baselines import Scratch
 from ipip_ext.recipe.file import load_recipe
@@ -22,7 +22,7 @@ def main(folder: Path, home: Path) -> None:
 
     The folder's lock is the first process's; this one writes there only while that one lives.
     """
-    recipe = runner.on_this_machine(load_recipe(folder / layout.RECIPE))
+    recipe = admission.on_this_machine(load_recipe(folder / layout.RECIPE))
     bus = EventBus([JsonLines(folder / layout.EVENTS), LogFile(folder / layout.LOG), _tell_progress])
     work = Workspace(folder, bus, recipe.seed, recipe.device, home=home)
     data = loop.prepare_data(recipe, work)

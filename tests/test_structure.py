@@ -35,12 +35,17 @@ ROOMS: dict[str, set[str]] = {
     "simulate": {"recipe", "run", "potentials", "data", "teachers", "md", "measure"},
     "check": {"recipe", "run", "potentials", "data", "backends", "teachers", "md", "measure", "report", "stages"},
     "background": {"recipe", "run", "baselines"},
-    "runner": {"recipe", "run", "stages", "tracking", "check", "loop", "background"},
-    "second_process": {"recipe", "run", "stages", "baselines", "loop", "runner"},
-    "compare": {"recipe", "run", "potentials", "data", "report", "stages", "check", "runner", "tracking"},
+    "admission": {"recipe", "run", "stages", "check", "loop"},
+    "publishing": {"recipe", "run"},
+    "runner": {"recipe", "run", "stages", "tracking", "check", "loop", "background", "admission", "publishing"},
+    "second_process": {"recipe", "run", "stages", "baselines", "loop", "admission"},
+    "compare": {
+        "recipe", "run", "potentials", "data", "report", "stages", "check", "admission", "publishing", "runner",
+        "tracking",
+    },
     "api": {
         "recipe", "run", "potentials", "data", "teachers", "measure", "report", "stages", "tracking", "simulate",
-        "check", "runner", "compare",
+        "check", "admission", "runner", "compare",
     },
     "__init__": set(),  # the door: it finds what it is asked for by name, see DOOR
     "cli": {"run", "__init__"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ipip_ext.admission import on_this_machine
 from ipip_ext.api.recipes import admitted
 from ipip_ext.api.said import log
 from ipip_ext.check import planning, preflight
@@ -12,7 +13,6 @@ from ipip_ext.recipe.recipe import Recipe
 from ipip_ext.run import state, telling
 from ipip_ext.run.bar import shown
 from ipip_ext.run.events import Sink
-from ipip_ext.runner import on_this_machine
 
 
 def check(recipe: Recipe | str | Path, *, progress: bool | Sink = True, trust_models: bool = False) -> Plan:

@@ -16,6 +16,7 @@ import numpy as np
 from ase import Atoms
 
 from ipip_ext.backends import registry
+from ipip_ext.check import values
 from ipip_ext.check.parts import problem_of
 from ipip_ext.data import frames as fr
 from ipip_ext.data import metrics
@@ -79,6 +80,7 @@ def verify(folder: Path) -> list[Claim]:
         gone = (f"outputs of {name}" for name in lost if not (folder / name / RECORD).exists())
         return claims + [Claim(text, f"there is no {RECORD}") for text in gone]
     claims.append(Claim("every input was made by a stage of this run", _strangers(folder, records)))
+    claims.append(Claim("every stage's record says what the stage said when it ended", values.changed(folder, records)))
     claims += _published(folder, records["report"])
     if not any(claim.problem for claim in claims):  # else errors of what is broken anyway would hide why
         claims += _table(folder, records)

@@ -26,7 +26,7 @@ _MOST_TOLD = 24
 
 
 @dataclass(frozen=True)
-class Exam:
+class Examined:
     """What errors are taken apart by.
 
     frames: of the test file, in its order. split_keys: info keys that make a trajectory, whose frames are drawn
@@ -69,7 +69,7 @@ class Scores:
     rows: list[dict[str, Any]]
 
 
-def take_apart(exam: Exam, per_frame: Path, forces: Path, splits: Mapping[str, Sequence[int]]) -> Scores:
+def take_apart(exam: Examined, per_frame: Path, forces: Path, splits: Mapping[str, Sequence[int]]) -> Scores:
     """Return the errors of a model on each split and on parts of it.
 
     per_frame, forces: what its evaluation wrote. splits: which frames of the exam each holds, by their places.
@@ -91,7 +91,7 @@ def take_apart(exam: Exam, per_frame: Path, forces: Path, splits: Mapping[str, S
     return found
 
 
-def _on(exam: Exam, of: Sequence[int], some: Residuals) -> tuple[dict[str, float], list[dict[str, Any]], int]:
+def _on(exam: Examined, of: Sequence[int], some: Residuals) -> tuple[dict[str, float], list[dict[str, Any]], int]:
     """Return errors with intervals, a row for all and for each part of the frames `of`, and what was drawn from."""
     units = exam.units(of, some.sums())
     errors = some.errors() | intervals(units, exam.seed)
@@ -136,7 +136,7 @@ def _others(per_frame: Path) -> StageFailed:
     return StageFailed(f"{per_frame}: is not of the frames of this test set; evaluate anew.")
 
 
-def _parts(exam: Exam, of: Sequence[int], some: Residuals) -> Iterator[dict[str, Any]]:
+def _parts(exam: Examined, of: Sequence[int], some: Residuals) -> Iterator[dict[str, Any]]:
     """Yield a row for each element, temperature and start of the frames `of`."""
     symbols = np.concatenate([exam.frames[i].get_chemical_symbols() for i in of])
     holder = np.repeat(np.arange(len(of)), some.n_atoms)

@@ -7,13 +7,12 @@ result it would be wrong, and met later by a command without --redo it would be 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from ipip_ext.run import disk
 from ipip_ext.run.layout import MODEL, PUBLISHED
-from ipip_ext.run.record import PART_RECORD, RECORD
+from ipip_ext.run.record import PART_RECORD, RECORD, remove
 
 PENDING = "redo.json"
 """Stages from which to start over, until what was made after them is gone."""
@@ -39,10 +38,15 @@ def begin(folder: Path, keep: Collection[str]) -> None:
     for record in (*folder.rglob(RECORD), *folder.rglob(PART_RECORD)):
         stage = record.parent
         if stage.relative_to(folder).as_posix() not in keep:
-            shutil.rmtree(stage, ignore_errors=True)
+            remove(stage)
     for place in folder.glob("*"):
         if place.is_dir() and not any(place.iterdir()):
             place.rmdir()
+    settle(folder)
+
+
+def settle(folder: Path) -> None:
+    """Forget what was to be redone: it has begun, or the run has ended without meeting it."""
     (folder / PENDING).unlink(missing_ok=True)
 
 
@@ -51,9 +55,9 @@ def withdraw(folder: Path, *, model: bool = False) -> bool:
 
     Return whether any of the former stood there.
     """
-    if model:
-        shutil.rmtree(folder / MODEL, ignore_errors=True)
     standing = [folder / name for name in PUBLISHED if (folder / name).exists()]
     for path in standing:
         path.unlink(missing_ok=True)
+    if model:
+        remove(folder / MODEL)
     return bool(standing)

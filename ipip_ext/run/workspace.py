@@ -145,7 +145,7 @@ class Place:
         if not self.follows and redo.withdraw(self.work.root):
             self.work.bus.emit(Event("run", "withdrawn", "the test frames, or their splits, have changed"))
         for folder in folders:
-            shutil.rmtree(folder, ignore_errors=True)
+            records.remove(folder)
 
     def _reuse(self, name: str, folder: Path, wanted: dict[str, Any]) -> Done:
         record = records.read_record(folder, name)

@@ -16,7 +16,7 @@ from matplotlib.colors import to_hex
 
 from ipip_ext.data import frames as fr
 from ipip_ext.data.tables import read_csv
-from ipip_ext.measure.breakdown import TEMPERATURE, Exam, places, read
+from ipip_ext.measure.breakdown import TEMPERATURE, Examined, places, read
 from ipip_ext.potentials.base import Array
 from ipip_ext.report.html.atoms import SIDE_PX, STYLE, View
 from ipip_ext.report.html.parts import Html, data_uri, element, join, paragraph, picture, table
@@ -46,7 +46,7 @@ class Worst:
     energy_error_meV_per_atom: float
 
 
-def worst(exam: Exam, models: Mapping[str, tuple[Path, Path]]) -> list[Worst]:
+def worst(exam: Examined, models: Mapping[str, tuple[Path, Path]]) -> list[Worst]:
     """Return the frames on which the first of `models` has the largest force MAE, the worst first.
 
     models: by name, per_frame and forces of its evaluation.
@@ -70,7 +70,7 @@ def worst(exam: Exam, models: Mapping[str, tuple[Path, Path]]) -> list[Worst]:
     return found
 
 
-def _by_place(exam: Exam, per_frame: Path) -> dict[int, float]:
+def _by_place(exam: Examined, per_frame: Path) -> dict[int, float]:
     """Return the force MAE of each frame that has forces, by its place in the exam, meV/Angstrom."""
     table = read_csv(per_frame)
     found = zip(places(exam.frames, per_frame, table), table, strict=True)
