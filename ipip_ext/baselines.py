@@ -52,7 +52,7 @@ def run_baselines(
         at, made = f"baseline-{baseline.name}", _make(setting, baseline, rounds, teacher, no_forget)
         # only a model that knows some elements alone says so, lest the stages of all others be recorded anew
         known = {} if made.elements is None else {"elements": made.elements}
-        scores = setting.work.at(at).do(evaluate, model=made.model, exam=setting.exam, align=made.align, **known)
+        scores = setting.examined(at).do(evaluate, model=made.model, exam=setting.exam, align=made.align, **known)
         found[made.title or baseline.name] = Contender(
             baseline.name, "baseline", at, at, made.model, scores, made.align is not None, made.elements
         )

@@ -28,7 +28,8 @@ from ipip_ext.stages.train import finetune, pretrain
 def run(recipe: Recipe, work: Workspace) -> Done:
     """Run every iteration of `recipe`, reusing whatever `work` already holds; return the report."""
     data = prepare_data(recipe, work)
-    task, exam = Task(data.train, data.valid), Exam(data.test, recipe.data.ood, recipe.evaluate.batch_size)
+    task = Task(data.train, data.valid)
+    exam = Exam(data.test, recipe.data.ood, recipe.evaluate.batch_size, getattr(data, "test_sets", ()))
     setting = Setting(recipe, work, data, exam)
     work.ahead(lambda: begin_baselines(setting, task))
     explored = work.do(explore, recipe.explore, teacher=setting.teacher, starts=data.starts)
@@ -74,7 +75,7 @@ def iterate(
         )
         tuned = here.do(finetune, recipe.finetune, student=recipe.student, model=pretrained.model, task=task, pool=pool)
         student = setting.student(tuned)
-        scores = here.do(evaluate, model=Model(student), exam=setting.exam, align=None)
+        scores = setting.examined(here.scope).do(evaluate, model=Model(student), exam=setting.exam, align=None)
         rounds = [*rounds, Round(here.scope, begun, pretrained, tuned, scores)]
         if i + 1 == recipe.iterations or not still_pays(recipe, rounds):
             break
@@ -94,9 +95,12 @@ def iterate(
 
 
 def prepare_data(recipe: Recipe, work: Workspace) -> Done:
-    """Read, check and split the task's frames."""
+    """Read, check and split the task's frames; other test frames leave all that has been trained as it is.
+
+    But not where labels were bought with an eye on these.
+    """
     data = recipe.data
-    return work.do(
+    return work.at(yields_to=("ood",) if recipe.label.reference else ("ood", "test")).do(
         prepare,
         data,
         train=data.train,

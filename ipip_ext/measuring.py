@@ -93,7 +93,8 @@ def _look_from_home(setting: Setting, settled: FromHome) -> Path:
 def _asked(setting: Setting, contenders: Iterable[Contender]) -> Asked:
     partial = {next(iter(c.scores.errors)): frame_ids(c.scores.per_frame) for c in contenders if c.is_partial}
     recipe, exam = setting.recipe, setting.exam
-    return Asked(exam.test, exam.ood, partial, recipe.data.split_keys, derive(recipe.seed, "bootstrap"))
+    seed = derive(recipe.seed, "bootstrap")
+    return Asked(exam.test, exam.ood, partial, recipe.data.split_keys, seed, exam.sets)
 
 
 def _time(setting: Setting, contenders: Contenders) -> Speed:
@@ -203,7 +204,7 @@ def _reference_said(recipe: Recipe) -> dict[str, str]:
 def _check_committee(setting: Setting, committee: Done) -> Sureness:
     """Return the calibration of `committee` and what the test frames say of it."""
     at = committee.folder.parent.name
-    checked = setting.work.at(at).do(
+    checked = setting.examined(at).do(
         calibration,
         voters=Voters(committee.members, setting.recipe.backend),
         error_per_spread=committee.error_per_spread,

@@ -11,10 +11,11 @@ from typing import Any
 import ipip_ext
 from ipip_ext.errors import CalculatorError, JobLost
 from ipip_ext.recipe.recipe import Recipe
+from ipip_ext.run import device
 from ipip_ext.run.cluster import Cluster, Submitted
 from ipip_ext.run.events import EventBus
 from ipip_ext.run.outside import HERE, Place
-from ipip_ext.run.pool import Pool, workers_here
+from ipip_ext.run.pool import Pool
 from ipip_ext.run.scheduler import Scheduler
 from ipip_ext.run.stage import Surroundings
 
@@ -45,15 +46,15 @@ def kind_of(recipe: Recipe) -> str:
     """Return the place's kind, whether the recipe names it or leaves it to the machine."""
     if recipe.compute.place is not None:
         return recipe.compute.place
-    has_room = recipe.parallel and recipe.device == "cpu" and recipe.threads is not None and workers_of(recipe) > 1
-    return "processes" if has_room else HERE
+    has_room = device.room_beside(recipe.device, recipe.threads) > 0
+    return "processes" if recipe.parallel and has_room else HERE
 
 
 def workers_of(recipe: Recipe) -> int:
     """Return how many processes `processes` has."""
     if recipe.compute.workers is not None:
         return recipe.compute.workers
-    return workers_here(recipe.threads) if recipe.device == "cpu" else 1
+    return 1 + device.room_beside(recipe.device, recipe.threads)
 
 
 def scheduler_of(recipe: Recipe, place: Place | None, bus: EventBus, around: Surroundings) -> Scheduler | None:

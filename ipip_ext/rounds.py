@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from ipip_ext.recipe.recipe import Recipe
+from ipip_ext.run.inputs import fields_of
 from ipip_ext.run.stage import Done
-from ipip_ext.run.workspace import Workspace
+from ipip_ext.run.workspace import Shelf, Workspace
 from ipip_ext.stages.adapt import adapt
 from ipip_ext.stages.committee import ask, committee
 from ipip_ext.stages.correct import correct
@@ -37,6 +38,10 @@ class Setting:
     def calculator(self, entry: Entry) -> Entry:
         """Return a calculator of the recipe as what decides its labels."""
         return entries.identity(entry, self.recipe.folder)  # type: ignore[no-any-return]
+
+    def examined(self, at: str) -> Shelf:
+        """Return where a model is set before the test frames; it is again where these or their splits have changed."""
+        return self.work.at(at, yields_to=fields_of(self.exam))
 
     def student(self, trained: Done) -> Student:
         """Return what a training has made."""

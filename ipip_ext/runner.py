@@ -1,33 +1,28 @@
-"""Everything around the loop: the run folder's recipe, the sinks, and what is published at the end."""
+"""Around the loop: the lock, the folder's recipe, the sinks, what is withdrawn at the beginning."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from ipip_ext import loop, places
+from ipip_ext.admission import Check, admit, differences, is_untouched, precedes, redoing, refuse_other
 from ipip_ext.check import preflight
-from ipip_ext.errors import WorkspaceError, did_you_mean
-from ipip_ext.recipe.file import dump_recipe, read_own
+from ipip_ext.errors import WorkspaceError
+from ipip_ext.publishing import identity, publish
+from ipip_ext.recipe.file import dump_recipe
 from ipip_ext.recipe.recipe import Recipe
-from ipip_ext.run import device, disk, fingerprint, leftovers, lock, provenance, signals
+from ipip_ext.run import disk, leftovers, lock, signals
 from ipip_ext.run.console import Console, LogFile
 from ipip_ext.run.events import Event, EventBus, JsonLines, Sink
-from ipip_ext.run.layout import EVENTS, FINDINGS, LOG, MODEL, RECIPE, is_run
-from ipip_ext.run.plain import flatten
-from ipip_ext.run.redo import intend, pending, withdraw
+from ipip_ext.run.layout import EVENTS, FINDINGS, LOG, MODEL, RECIPE
+from ipip_ext.run.redo import intend, settle, withdraw
 from ipip_ext.run.stage import Done, Surroundings
-from ipip_ext.run.workspace import Unfinished, Workspace
-from ipip_ext.stages.order import FIRST_STAGE, STAGES
+from ipip_ext.run.workspace import Workspace
+from ipip_ext.stages.order import NO_MODEL_OF
 from ipip_ext.tracking.mirror import MlflowMirror
-
-Check = Callable[[Recipe], object]
-
-_PATHS = frozenset({"data.train", "data.test", "data.valid", "data.isolated_atoms", "explore.starts", "sample.starts"})
-"""Compared by content, by the stages that read them."""
 
 
 def run(
@@ -51,16 +46,18 @@ def run(
         raise _unwritable(folder, error) from None
     with lock.held(folder) as owner:
         refuse_other(recipe, folder, stages)  # whoever had the lock since may have made another run of it
+        stages = () if is_untouched(folder) else stages
+        is_known = not stages
         try:
+            if stages:
+                _remember(stages, folder)
+                is_known = True
             shown = None if quiet else show or Console()
-            return _run(recipe, folder, stages, show=shown, siblings=siblings, tags=tags, found=found,
-                        owner=owner)  # fmt: skip
-        except Exception as error:
-            if why := disk.trouble(error):
-                raise WorkspaceError(
-                    f"{folder}: can't be written ({why}); all finished stages are intact. Mend that, and the same"
-                    " command goes on from there."
-                ) from error
+            with _disk_told(folder):
+                return _run(recipe, folder, stages, show=shown, siblings=siblings, tags=tags, found=found,
+                            owner=owner)  # fmt: skip
+        except signals.Stopped as stop:
+            stop.has_begun = is_known
             raise
 
 
@@ -70,26 +67,14 @@ def _run(
 ) -> Done:  # fmt: skip
     findings = [said for one in found for said in preflight.findings_of(one)]
     try:
-        is_other = not is_untouched(folder) and bool(differences(recipe, folder))
-        if redo:
-            intend(folder, redo)
-        (folder / EVENTS).touch()  # by it the folder is known for a run's, and the recipe in it for ours
-        disk.write(folder / RECIPE, dump_recipe(recipe))
+        bus = _begin(recipe, folder, redo, show)
         if found:
             disk.write(folder / FINDINGS, json.dumps(findings, indent=1))
     except OSError as error:
         raise _unwritable(folder, error) from None
-    bus = EventBus([signals.at_safe_points, JsonLines(folder / EVENTS), LogFile(folder / LOG)])
-    if show is not None:
-        bus.sinks.append(show)
     if recipe.tracking.enabled:
         bus.sinks.append(MlflowMirror(folder, recipe.tracking, recipe.name))
-    bus.emit(Event("run", "started", data=_identity(recipe) | ({"tags": dict(tags)} if tags else {})))
-    if is_other or redo:
-        withdraw(folder, model=any(_precedes(name, MODEL) for name in redo))
-        bus.emit(
-            Event("run", "withdrawn", f"starts over from {' and '.join(redo)}" if redo else "the recipe has changed")
-        )
+    bus.emit(Event("run", "started", data=identity(recipe) | ({"tags": dict(tags)} if tags else {})))
     for said in findings:
         bus.emit(Event("note", f"warning: {said}"))
     leftovers.end(folder, lambda said: bus.emit(Event("note", said)))
@@ -108,166 +93,51 @@ def _run(
     finally:
         if place is not None:
             place.stop()
-    _publish(folder, done, bus)
+    settle(folder)
+    publish(folder, done, bus)
+    bus.emit(Event("run", "finished"))
     return done
 
 
-def admit(recipe: Recipe, folder: Path, redo: str | None = None, check: Check = preflight.check) -> Recipe:
-    """Return the recipe as it will run here; writes nothing.
-
-    check: what to ask of recipe, data and teacher where nothing is computed yet.
-    Raises UserError if recipe, data, teacher or folder are not in order.
-    """
-    recipe = on_this_machine(recipe)
-    places.check(recipe)
-    if folder.is_dir():
-        lock.refuse_if_held(folder)
-    stages = redoing(folder, redo)
-    refuse_other(recipe, folder, stages)
-    if not (folder / "prepare").exists() or "prepare" in stages:
-        check(recipe)
-    else:
-        preflight.check_names(recipe)
-        _rehearse(recipe, folder, stages)
-    return recipe
-
-
-def redoing(folder: Path, redo: str | None) -> tuple[str, ...]:
-    """Return the stages to redo: the one asked for, and those of a redo that was stopped before it had begun."""
-    return tuple(dict.fromkeys([*([] if redo is None else [redo]), *pending(folder)]))
-
-
-def on_this_machine(recipe: Recipe) -> Recipe:
-    """Set torch's threads as the recipe says and return it with its device resolved."""
-    import torch
-
-    if recipe.threads is not None:
-        torch.set_num_threads(recipe.threads)
-    return recipe.model_copy(update={"device": device.resolve(recipe.device)})
-
-
-def refuse_other(recipe: Recipe, folder: Path, redo: tuple[str, ...]) -> None:
-    """Raise WorkspaceError if `folder` is no run folder, or belongs to a recipe that differs where it matters."""
-    for name in redo:
-        if (kind := _kind(name)) not in STAGES:
-            raise WorkspaceError(f"--redo {name}: no such stage.{did_you_mean(kind, STAGES)}")
-    if folder.exists() and not folder.is_dir():
-        raise WorkspaceError(f"{folder}: is a file; name a folder with --workdir.")
-    refuse_home(recipe, folder)
-    if is_untouched(folder):
-        return
-    for name in set(redo) - set(pending(folder)):  # of those nothing may be left
-        if "/" in name and not any((folder / place).exists() for place in (name, f"{name}.part")):
-            raise WorkspaceError(
-                f"--redo {name}: {folder} holds no such stage; `ipip-mace status {folder}` lists them."
-            )
-    for key, old, new in changes(recipe, folder):
-        stage = _first_stage(key, recipe)
-        if not any(_precedes(name, stage) for name in redo):
-            raise WorkspaceError(
-                f"{folder}: belongs to another recipe: {key} is {old!r} there and {new!r} here;"
-                f" give the recipe another name, use --workdir, or start over with --redo {stage}."
-            )
-
-
-def _kind(name: str) -> str:
-    return name.rsplit("/", 1)[-1]
-
-
-def _precedes(name: str, stage: str) -> bool:
-    """Tell whether to redo the stage `name` is to redo `stage` too."""
-    return STAGES.index(_kind(name)) <= STAGES.index(stage)
-
-
-def _first_stage(key: str, recipe: Recipe) -> str:
-    """Return the stage to redo for a change of `key`: one that `recipe` runs, as --redo finds no other."""
-    section, _, rest = key.partition(".")
-    stage = "ask" if section == "label" and rest.startswith("reference") else FIRST_STAGE[section]
-    runs = {"adapt": recipe.adapt is not None, "correct": recipe.corrects, "ask": recipe.label.reference is not None}
-    return stage if runs.get(stage, True) else {"ask": "label"}.get(stage, "pretrain")
-
-
-def refuse_home(recipe: Recipe, folder: Path) -> None:
-    """Raise WorkspaceError if `folder` is where the recipe's file stands: a run writes its recipe there.
-
-    The recipe of a run folder may go on in it.
-    """
-    file = recipe.folder / Path(recipe.file).name
-    if file.is_file() and folder.is_dir() and folder.samefile(recipe.folder) and not is_run(folder):
-        raise WorkspaceError(
-            f"{folder}: is the folder of the recipe, not of a run; name another folder with --workdir."
-        )
-
-
-def is_untouched(folder: Path) -> bool:
-    """Return whether `folder` is not there, empty, or holds only what a run leaves that was killed at its outset."""
-
-    def is_of_the_outset(path: Path) -> bool:
-        if path.name == EVENTS:
-            return path.stat().st_size == 0
-        return lock.is_ours(path.name) or path.name == RECIPE + disk.PART
-
-    return not folder.exists() or all(map(is_of_the_outset, folder.iterdir()))
-
-
-def changes(recipe: Recipe, folder: Path) -> list[tuple[str, Any, Any]]:
-    """Return (key, there, here) for each key that matters and differs from the folder's own recipe."""
-    return [
-        (key, old, new)
-        for key, (old, new) in differences(recipe, folder).items()
-        if key.split(".")[0] in FIRST_STAGE and key not in _PATHS
-    ]
-
-
-def differences(recipe: Recipe, folder: Path) -> dict[str, tuple[Any, Any]]:
-    """Return what differs from the folder's own recipe: by key, what it is there and here.
-
-    A key that the package did not have when the folder was made counts as its default.
-    """
-    path = folder / RECIPE
-    if not path.is_file():
-        raise WorkspaceError(f"{folder}: is not empty and holds no {RECIPE}; name another folder with --workdir.")
-    if not is_run(folder):
-        raise WorkspaceError(f"{path}: was written by no run; name another folder with --workdir.")
+def _remember(redo: tuple[str, ...], folder: Path) -> None:
     try:
-        there = read_own(path.read_text(encoding="utf-8"))
-    except ValueError:
-        there = None
-    if not isinstance(there, Mapping):
-        raise WorkspaceError(f"{path}: is corrupt; put the recipe back, or use --workdir for a new run.")
-    paths = flatten(recipe.model_dump(mode="json"))  # these alone tell where files are, which count by content
-    return {
-        key: (old, new)
-        for key, (old, new) in fingerprint.differences(there, fingerprint.plain(recipe)).items()
-        if new is not None or paths.get(key) is None
-    }
+        intend(folder, redo)
+    except OSError as error:
+        raise _unwritable(folder, error) from None
 
 
-def _rehearse(recipe: Recipe, folder: Path, redo: tuple[str, ...]) -> None:
-    """Raise WorkspaceError for whatever the run would refuse to reuse, while nothing is written yet."""
-    with contextlib.suppress(Unfinished):
-        loop.run(recipe, Workspace(folder, EventBus([]), recipe.seed, recipe.device, redo, rehearsal=True))
+def _begin(recipe: Recipe, folder: Path, redo: tuple[str, ...], show: Sink | None) -> EventBus:
+    """Make the folder this recipe's, and return who is to hear of it.
+
+    What was made by another recipe is withdrawn, and that is told, before this one's is written: a kill may come
+    between any two of these.
+    """
+    differ = {} if is_untouched(folder) else differences(recipe, folder)
+    bus = EventBus([signals.at_safe_points, JsonLines(folder / EVENTS), LogFile(folder / LOG)])
+    if show is not None:
+        bus.sinks.append(show)
+    if differ or redo:
+        is_other_model = not {key.split(".")[0] for key in differ} <= NO_MODEL_OF
+        withdraw(folder, model=is_other_model or any(precedes(name, MODEL) for name in redo))
+        why = f"starts over from {' and '.join(redo)}" if redo else "the recipe has changed"
+        bus.emit(Event("run", "withdrawn", why))
+    (folder / EVENTS).touch()  # by it the folder is known for a run's, and the recipe in it for ours
+    disk.write(folder / RECIPE, dump_recipe(recipe))
+    return bus
 
 
-def _identity(recipe: Recipe) -> dict[str, Any]:
-    files = {"train": recipe.data.train, "test": recipe.data.test, "valid": recipe.data.valid,
-             "starts": recipe.explore.starts}  # fmt: skip
-    return {
-        "recipe": flatten(recipe.model_dump(mode="json")),
-        "versions": provenance.versions(),
-        "hardware": provenance.hardware(),
-        "data_sha256": {key: provenance.sha256(path) for key, path in files.items() if path is not None},
-    }
-
-
-def _publish(folder: Path, done: Done, bus: EventBus) -> None:
-    """Put table and plots where people look, and say which files belong to the run."""
-    names = sorted(output["file"] for output in done.record["outputs"].values())  # in memory and on disk alike
-    for name in names:
-        disk.write(folder / name, (done.folder / name).read_bytes())
-    for name in (RECIPE, *names, MODEL):
-        bus.emit(Event("artifact", name, name))
-    bus.emit(Event("run", "finished"))
+@contextlib.contextmanager
+def _disk_told(folder: Path) -> Iterator[None]:
+    """Tell trouble with the disk in a line."""
+    try:
+        yield
+    except Exception as error:
+        if why := disk.trouble(error):
+            raise WorkspaceError(
+                f"{folder}: can't be written ({why}); all finished stages are intact. Mend that, and the same"
+                " command goes on from there."
+            ) from error
+        raise
 
 
 def _unwritable(folder: Path, error: OSError) -> WorkspaceError:

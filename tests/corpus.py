@@ -66,10 +66,10 @@ def readers() -> None:
 @readers.command()
 @click.argument("recipe", type=FILE)
 def check(recipe: Path) -> None:
+    from ipip_ext.admission import on_this_machine
     from ipip_ext.api.recipes import admitted
     from ipip_ext.check import preflight
     from ipip_ext.recipe.file import load_recipe
-    from ipip_ext.runner import on_this_machine
 
     loaded = load_recipe(recipe)
     admitted(loaded, trusted=False)

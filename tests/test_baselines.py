@@ -15,7 +15,7 @@ from ase import Atoms
 from ase.calculators.lj import LennardJones
 from click.testing import CliRunner
 
-from ipip_ext import runner
+from ipip_ext import admission
 from ipip_ext.check import preflight
 from ipip_ext.cli.main import main
 from ipip_ext.data import frames as fr
@@ -224,7 +224,7 @@ def test_an_edited_potential_is_another_baseline(grown):
     (folder / "mine.eam").write_text(text + "\n")
     try:
         with pytest.raises(UserError, match=r"baseline-eam.*start over with --redo baseline-eam/evaluate"):
-            runner.admit(load_recipe(folder / "recipe.yaml"), folder / "run")
+            admission.admit(load_recipe(folder / "recipe.yaml"), folder / "run")
     finally:
         (folder / "mine.eam").write_text(text)
 

@@ -77,7 +77,7 @@ def test_a_run_with_all_side_processes_imports_none(places, monkeypatch):
     remote["calculator"] |= {"interpreter": sys.executable, "workers": 2}
     write_recipe(
         home, home, parallel=True, tracking__enabled=False, teacher={"python": "own_calculator:make"},
-        label__policy="committee", committee={"size": 3}, evaluate__speed_memory=True,
+        label__policy="committee", committee={"size": 3}, evaluate__speed_memory=True, evaluate__speed_supercells=[],
         baselines=[
             {"kind": "scratch", "fit": {"epochs": 2}}, LORA | {"fit": {"epochs": 1, "batch_size": 4}}, remote,
             FORCE_FIELD,

@@ -35,11 +35,16 @@ ROOMS: dict[str, set[str]] = {
     "simulate": {"recipe", "run", "potentials", "data", "teachers", "md", "measure"},
     "check": {"recipe", "run", "potentials", "data", "backends", "teachers", "md", "measure", "report", "stages"},
     "places": {"recipe", "run", "__init__"},
-    "runner": {"recipe", "run", "stages", "tracking", "check", "loop", "places"},
-    "compare": {"recipe", "run", "potentials", "data", "report", "stages", "check", "runner", "tracking"},
+    "admission": {"recipe", "run", "stages", "check", "loop", "places"},
+    "publishing": {"recipe", "run"},
+    "runner": {"recipe", "run", "stages", "tracking", "check", "loop", "places", "admission", "publishing"},
+    "compare": {
+        "recipe", "run", "potentials", "data", "report", "stages", "check", "admission", "publishing", "runner",
+        "tracking",
+    },
     "api": {
         "recipe", "run", "potentials", "data", "teachers", "measure", "report", "stages", "tracking", "simulate",
-        "check", "places", "runner", "compare",
+        "check", "places", "admission", "runner", "compare",
     },
     "__init__": set(),  # the door: it finds what it is asked for by name, see DOOR
     "cli": {"run", "__init__"},

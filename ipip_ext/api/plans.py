@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ipip_ext import places
+from ipip_ext.admission import on_this_machine
 from ipip_ext.api.recipes import admitted
 from ipip_ext.api.said import log
 from ipip_ext.check import planning, preflight
@@ -14,7 +15,6 @@ from ipip_ext.recipe.recipe import Recipe
 from ipip_ext.run import state, telling
 from ipip_ext.run.bar import shown
 from ipip_ext.run.events import Event, Sink
-from ipip_ext.runner import on_this_machine
 
 
 def check(recipe: Recipe | str | Path, *, progress: bool | Sink = True, trust_models: bool = False) -> Plan:

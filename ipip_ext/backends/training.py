@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch_ema import ExponentialMovingAverage
 
+from ipip_ext.backends import schedule
 from ipip_ext.backends.base import FitData, FitJob, FitResult, Model
 from ipip_ext.backends.checkpoint import Checkpoint, Progress
 from ipip_ext.backends.loss import Labels, Totals, huber_loss
@@ -166,20 +167,11 @@ class Trainer:
             yield batch
 
     def _set_lr(self) -> None:
-        self.lr = self.settings.lr * self._schedule() * self.state.plateau_factor
+        n_steps = self.epochs * self.steps_per_epoch
+        self.lr = self.settings.lr * schedule.factor(self.state.step, n_steps, self.settings)
+        self.lr *= self.state.plateau_factor
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr * group["factor"]
-
-    def _schedule(self) -> float:
-        step, settings = self.state.step, self.settings
-        if step < settings.warmup_steps:
-            return (step + 1) / settings.warmup_steps
-        if settings.schedule != "cosine":
-            return 1.0
-        total = self.epochs * self.steps_per_epoch
-        share = (step - settings.warmup_steps) / max(1, total - settings.warmup_steps)
-        low = settings.lr_final_fraction
-        return low + (1 - low) * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
 
     def _validate(self) -> None:
         with self.ema.average_parameters() if self.ema is not None else contextlib.nullcontext():

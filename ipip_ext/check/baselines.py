@@ -10,7 +10,7 @@ from ipip_ext.errors import CalculatorError, DataError, RecipeError
 from ipip_ext.potentials.base import FrameFailed
 from ipip_ext.recipe.baselines import CalculatorBaseline, Conventional, Finetuned
 from ipip_ext.recipe.recipe import Recipe
-from ipip_ext.stages.evaluate import known
+from ipip_ext.stages.evaluate import known, split_for
 from ipip_ext.stages.train import adopt
 from ipip_ext.teachers import entries
 
@@ -24,6 +24,9 @@ def check_baselines(recipe: Recipe) -> None:
             raise RecipeError(f"{recipe.file}: baselines: {name} stands more than once; each name may stand once.")
         if name == "ipip" or name.startswith("iteration-"):
             raise RecipeError(f"{where}.name: {name} is the name of a student; take another.")
+        if isinstance(baseline, Conventional) and (split := split_for(baseline.elements)) in recipe.data.tests:
+            taken = f"{split.removeprefix('test_')} is what the split of the baseline {name} is called"
+            raise RecipeError(f"{recipe.file}: data.test: {taken}; give the set another name.")
         if isinstance(baseline, CalculatorBaseline | Conventional | Finetuned):
             with at(where):
                 entries.check(baseline.calculator, recipe.folder)

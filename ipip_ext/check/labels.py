@@ -68,14 +68,15 @@ def _trainings_on_labels(recipe: Recipe) -> Iterator[tuple[str, Fit]]:
 
 
 def _splits(data: Dataset) -> list[tuple[str, Sequence[Atoms]]]:
-    return [("train", data.train), ("valid", data.valid), ("test", data.test)]
+    named = {split: frames for split, frames in data.tests.items() if len(data.tests) > 1}
+    return [("train", data.train), ("valid", data.valid), *(named or {"test": data.test}).items()]
 
 
 def _files(recipe: Recipe, data: Dataset) -> Iterator[tuple[Path, str, Sequence[Atoms]]]:
     """Yield the files that labels are from; validation frames that train gave are as its others are."""
     task = recipe.data
-    for path, split, frames in ((task.train, "train", data.train), (task.valid, "valid", data.valid),
-                                (task.test, "test", data.test)):  # fmt: skip
+    tests = [(path, split, data.tests[split]) for split, path in task.tests.items()]
+    for path, split, frames in ((task.train, "train", data.train), (task.valid, "valid", data.valid), *tests):
         if path is not None:
             yield path, split, frames
 

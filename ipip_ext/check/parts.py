@@ -11,7 +11,7 @@ from ase import Atoms
 
 from ipip_ext.data.tables import read_csv
 from ipip_ext.errors import StageFailed
-from ipip_ext.measure.breakdown import Exam, take_apart
+from ipip_ext.measure.breakdown import Examined, take_apart
 
 _RELATIVE = 1e-6
 """The file holds all digits of what the same predictions give again."""
@@ -27,7 +27,7 @@ def problem_of(
     evaluated: per_frame and forces of its evaluation. asked: what the report was asked, as its record has it.
     """
     start_key = "start" if asked["ood"] is None else asked["ood"]["key"]
-    exam = Exam(test, asked["split_keys"], start_key, asked["seed"])
+    exam = Examined(test, asked["split_keys"], start_key, asked["seed"])
     try:
         found = take_apart(exam, *evaluated, {"test": range(len(test))}).rows
     except StageFailed as error:

@@ -17,7 +17,7 @@ def told(recipe: Recipe, data: Dataset) -> list[str]:
     """Return a warning if energies of these frames have coarse steps in the exported model; nothing if they don't."""
     if getattr(recipe.student, "dtype", "float64") != "float32":
         return []
-    largest = max(abs(float(frame.info[fr.ENERGY])) for frame in (*data.train, *data.valid, *data.test))
+    largest = max(abs(float(frame.info.get(fr.ENERGY, 0.0))) for frame in (*data.train, *data.valid, *data.test))
     step = float(np.spacing(np.float32(largest)))
     if step < _COARSE_EV:
         return []

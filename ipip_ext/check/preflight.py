@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from ipip_ext import md
 from ipip_ext.check import labels
 from ipip_ext.check.baselines import check_baselines, try_baselines
@@ -10,6 +12,7 @@ from ipip_ext.check.trainings import check_groups
 from ipip_ext.check.walks import check_engines, check_properties, check_walks
 from ipip_ext.check.where import at, in_recipe
 from ipip_ext.data import frames as fr
+from ipip_ext.data import leakage
 from ipip_ext.data.dataset import Dataset, load_dataset
 from ipip_ext.data.frame_checks import check_apart, check_elements
 from ipip_ext.data.states import check_alike
@@ -77,6 +80,12 @@ def check_data(recipe: Recipe) -> Dataset:
                 known(data.test, baseline.elements, "test")
                 known(data.train, baseline.elements, "training")
     return data
+
+
+def check_unseen(recipe: Recipe, run_folder: Path) -> None:
+    """Raise DataError for test frames that something in a run folder was trained on; `check` has read them."""
+    data = load_dataset(recipe.data, recipe.explore.starts, recipe.seed)
+    leakage.refuse_trained_on(run_folder, data.test)
 
 
 def check_names(recipe: Recipe) -> None:

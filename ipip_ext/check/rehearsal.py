@@ -41,8 +41,9 @@ def rehearse(recipe: Recipe, data: Dataset, teacher: Potential) -> None:
             md.plan_replicas(fr.read_structures(walk.starts), walk, seed=0, prefix="")
     if recipe.evaluate.properties is not None:
         _measure(recipe, recipe.evaluate.properties, student)
-    for path, frames in ((recipe.data.test, data.test), (recipe.explore.starts, data.starts)):
-        _draw(path, frames)
+    for split, frames in data.tests.items():
+        _draw(recipe.data.tests[split], frames)
+    _draw(recipe.explore.starts, data.starts)
 
 
 def _time(recipe: Recipe, data: Dataset, student: Potential, teacher: Potential) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from ase import Atoms
 
 from ipip_ext.backends import registry
+from ipip_ext.check import values
 from ipip_ext.check.parts import problem_of
 from ipip_ext.data import frames as fr
 from ipip_ext.data import metrics
@@ -79,6 +80,7 @@ def verify(folder: Path) -> list[Claim]:
         gone = (f"outputs of {name}" for name in lost if not (folder / name / RECORD).exists())
         return claims + [Claim(text, f"there is no {RECORD}") for text in gone]
     claims.append(Claim("every input was made by a stage of this run", _strangers(folder, records)))
+    claims.append(Claim("every stage's record says what the stage said when it ended", values.changed(folder, records)))
     claims += _published(folder, records["report"])
     if not any(claim.problem for claim in claims):  # else errors of what is broken anyway would hide why
         claims += _table(folder, records)
@@ -149,8 +151,8 @@ def _table(folder: Path, records: Mapping[str, Record]) -> Iterator[Claim]:
         mine = {row["split"]: row for row in rows if row["model"] == name}
         at = f"{model['stage']}/evaluate"
         if not model["stage"]:
-            ood = _ood(records["iter-00/evaluate"])
-            yield _recomputed(name, "the final model", lambda: load_potential(folder), test, ood, mine)
+            by = _divided(records["iter-00/evaluate"])
+            yield _recomputed(name, "the final model", lambda: load_potential(folder), test, by, mine)
         elif at in records:
             inputs = records[at]["fingerprint"]["inputs"]
             files = {key: folder / at / entry["file"] for key, entry in records[at]["outputs"].items()}
@@ -168,16 +170,24 @@ def _table(folder: Path, records: Mapping[str, Record]) -> Iterator[Claim]:
                     engine = registry.backend(backend)
                     return engine.potential(engine.load(path), "cpu")
 
-                yield _recomputed(name, where, load, test, _ood(records[at]), mine)
+                yield _recomputed(name, where, load, test, _divided(records[at]), mine)
 
 
-def _ood(evaluated: Record) -> Ood | None:
-    told = evaluated["fingerprint"]["inputs"]["ood"]
-    return None if told is None else Ood(**told)
+@dataclass(frozen=True)
+class _Divided:
+    """What divides test frames into splits, see `stages.inputs.Exam`."""
+
+    ood: Ood | None
+    sets: Sequence[tuple[str, int]]
+
+
+def _divided(evaluated: Record) -> _Divided:
+    told = evaluated["fingerprint"]["inputs"]
+    return _Divided(None if told["ood"] is None else Ood(**told["ood"]), told.get("sets", ()))
 
 
 def _recomputed(
-    name: str, where: str, load: Any, test: Sequence[Atoms], ood: Ood | None, rows: Mapping[str, Mapping[str, Any]]
+    name: str, where: str, load: Any, test: Sequence[Atoms], by: _Divided, rows: Mapping[str, Mapping[str, Any]]
 ) -> Claim:  # fmt: skip
     """Ask a student about the test frames, and compare with its rows, by split."""
     text = f"errors of {name}, computed again from {where}"
@@ -186,7 +196,7 @@ def _recomputed(
     except ModelFileError as error:
         return Claim(text, str(error))
     problems = []
-    for split, picked in splits_of(test, ood).items():
+    for split, picked in splits_of(test, by).items():
         if split not in rows:
             problems.append(f"no row for {split}")
             continue
@@ -202,10 +212,13 @@ def _stored(name: str, forces: Path, test: Sequence[Atoms], rows: Mapping[str, M
         return Claim(text)
     with np.load(forces, allow_pickle=False) as data:
         predicted, reference = data["predicted"], data["reference"]
-    true = np.concatenate([frame.arrays[fr.FORCES] for frame in test])
-    if reference.shape != true.shape or not np.allclose(reference, true, atol=1e-6):
+    true = np.concatenate([fr.labels_where_known(frame).forces_eV_per_A for frame in test])
+    if reference.shape != true.shape or not np.allclose(reference, true, atol=1e-6, equal_nan=True):
         return Claim(text, f"{forces}: its reference forces are not those of the test frames")
     off = (predicted - true) * MEV_PER_EV
+    off = off[np.isfinite(off)]
+    if not len(off):
+        return Claim(text)
     found = {"force_mae_meV_per_A": np.abs(off).mean(), "force_rmse_meV_per_A": np.sqrt((off**2).mean())}
     return Claim(text, "; ".join(_differing("test", rows["test"], found)))
 

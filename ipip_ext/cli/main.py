@@ -50,7 +50,7 @@ class Commands(click.Group):
             echo(f"error: {error.filename}: {error.strerror}; name another file.", err=True)
             ctx.exit(2)
         except signals.Stopped as stop:
-            echo(f"stopped by {stop}; all that is finished is kept. To go on: {_again()}", err=True)
+            echo(f"stopped by {stop}; all that is finished is kept. To go on: {_again(stop)}", err=True)
             ctx.exit(stop.exit_code)
         except KeyboardInterrupt:
             echo("interrupted; the same command goes on from here", err=True)
@@ -78,9 +78,11 @@ class _Told(logging.Handler):
         echo(record.getMessage(), err=True)
 
 
-def _again() -> str:
-    """Return the command that goes on; --redo would start over."""
+def _again(stop: signals.Stopped) -> str:
+    """Return the command that goes on; --redo would start over once the run folder knows of it."""
     words = ["ipip-mace", *sys.argv[1:]]
+    if not stop.has_begun:
+        return shlex.join(words)
     if "--redo" in words:
         del words[words.index("--redo") : words.index("--redo") + 2]
     return shlex.join(word for word in words if not word.startswith("--redo="))

@@ -11,6 +11,7 @@ from ipip_ext.compare import ablate_report
 from ipip_ext.compare.ablate_report import PLAN
 from ipip_ext.compare.grid import MARK, Checks, Grid, Run
 from ipip_ext.errors import IpipError, WorkspaceError
+from ipip_ext.publishing import hand_over
 from ipip_ext.recipe.file import dump_recipe
 from ipip_ext.run import layout, lock
 from ipip_ext.run.console import LogFile, duration
@@ -49,8 +50,7 @@ def _run(grid: Grid, say: Callable[[str], None]) -> Path:
     files, metrics = ablate_report.write(grid.folder, outcomes)
     for key, value in metrics.items():
         bus.emit(Event("metric", key, value))
-    for file in (*files, grid.folder / PLAN):
-        bus.emit(Event("artifact", file.name, file.name))
+    hand_over((file.name for file in (*files, grid.folder / PLAN)), bus)
     bus.emit(Event("run", "finished"))
     return grid.folder / ablate_report.TABLE
 

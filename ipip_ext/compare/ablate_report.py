@@ -21,7 +21,7 @@ from ipip_ext.stages.report_tables import Row
 PLAN, CSV, TABLE, CURVE = "ablate.yaml", "ablate.csv", "ablate.txt", "learning_curve.png"
 """What the folder of a grid holds beside its runs."""
 
-N_TRAIN = "data.n_train"
+N_TRAIN = ("data.n_train", "data.n_labels")
 _SHORT = {FORCE: "F MAE", ENERGY: "E MAE"}
 
 
@@ -86,7 +86,7 @@ def write(folder: Path, outcomes: Sequence[Outcome]) -> tuple[list[Path], dict[s
     ]  # fmt: skip
     write_csv(files[0], rows, ("variant", *found.keys, "seed", "n_train", *measured))
     files[1].write_text(table(outcomes) + "\n", encoding="utf-8")
-    if N_TRAIN in found.keys:
+    if set(N_TRAIN) & set(found.keys):
         files.append(folder / CURVE)
         curves = _curves(found)
         panels = {
@@ -102,7 +102,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
     found = _Found(outcomes)
     parts = [_means(found), _differences(found)]
     last = [f"{model}: the last student, whichever one validation chose as ipip." for model in found.students[1:]]
-    if N_TRAIN in found.keys:
+    if set(N_TRAIN) & set(found.keys):
         parts[1:1] = _curve_tables(found)
     seeds = ", ".join(map(str, found.seeds))
     notes = [
@@ -204,7 +204,7 @@ def _curves(found: _Found) -> dict[str, Curve]:
     for model in found.models:
         mine: dict[str, Curve] = {}
         for variant, values in sorted(found.variants.items(), key=lambda item: found.labels[item[0]]):
-            others = [f"{key}={value}" for key, value in values.items() if key != N_TRAIN]
+            others = [f"{key}={value}" for key, value in values.items() if key not in N_TRAIN]
             curve = mine.setdefault(", ".join([model, *others]), {split: [] for split in found.splits})
             for split in found.splits:
                 series = found.series(variant, model, split, FORCE)

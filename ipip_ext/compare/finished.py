@@ -76,6 +76,13 @@ def read(folders: Sequence[Path]) -> list[Run]:
     return [_read(name, folder) for name, folder in zip(_names(list(wanted)), wanted.values(), strict=True)]
 
 
+def _hashes(given: Any) -> str:
+    """Return the hash of a file as a record holds it, or of named sets of frames each name and hash."""
+    if not isinstance(given, Mapping):
+        return str(given)
+    return ", ".join(f"{name} {str(sha256).removeprefix('sha256:')[:16]}" for name, sha256 in given.items())
+
+
 def _is_place(key: str, value: Any) -> bool:
     return isinstance(value, str) and key not in _GIVEN and key.rsplit(".", 1)[-1] in _PLACES
 
@@ -106,7 +113,8 @@ def _read(name: str, folder: Path) -> Run:
     given = record["fingerprint"]["inputs"]
     try:
         recipe = flatten(read_own((folder / RECIPE).read_text(encoding="utf-8")))
-        recipe |= {key: str(given[file]) for key, file in _GIVEN.items() if given.get(file) is not None}
+        recipe = {key: value for key, value in recipe.items() if not key.startswith("data.test.")}
+        recipe |= {key: _hashes(given[file]) for key, file in _GIVEN.items() if given.get(file) is not None}
         recipe |= {key: Path(value).name for key, value in recipe.items() if _is_place(key, value)}
         run = Run(name, read_rows(folder / TABLE), recipe, record, (folder / TEXT).read_text(encoding="utf-8"))
         _ = run.seed, run.test, cells(run.rows)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ipip_ext import runner
+from ipip_ext import admission
 from ipip_ext.check import preflight
 from ipip_ext.compare.ablate_report import PLAN
 from ipip_ext.compare.vary import as_number, parse_vary
@@ -97,7 +97,7 @@ def plan(
     _refuse_foreign(base, folder)
     check = Checks()
     for one_run in grid.runs():
-        runner.admit(one_run.recipe, one_run.folder, check=check)
+        admission.admit(one_run.recipe, one_run.folder, check=check)
     return grid
 
 
@@ -121,7 +121,7 @@ class Checks:
         task = recipe.data.model_dump(mode="json")
         starts = [str(walk.starts) for walk in (recipe.explore, recipe.sample) if walk is not None]
         frames = json.dumps([task, starts, recipe.evaluate.model_dump(mode="json"), recipe.seed])
-        teacher = json.dumps([task | {"n_train": None}, recipe.teacher, recipe.device])
+        teacher = json.dumps([task | {"n_train": None, "n_labels": None}, recipe.teacher, recipe.device])
         if teacher not in self._seen:
             preflight.check(recipe)
         else:
@@ -132,12 +132,12 @@ class Checks:
 
 
 def _refuse_foreign(recipe: Recipe, folder: Path) -> None:
-    runner.refuse_home(recipe, folder)
+    admission.refuse_home(recipe, folder)
     if folder.exists() and not folder.is_dir():
         raise WorkspaceError(f"{folder}: is a file; name a folder with --workdir.")
     if folder.exists():
         lock.refuse_if_held(folder)
-    if not runner.is_untouched(folder) and not _is_grid(folder):
+    if not admission.is_untouched(folder) and not _is_grid(folder):
         raise WorkspaceError(f"{folder}: is not empty and holds no {PLAN}; name another folder with --workdir.")
 
 

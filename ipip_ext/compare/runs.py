@@ -24,7 +24,7 @@ from ipip_ext.report.plots import LearningCurves
 from ipip_ext.run.layout import TABLE
 from ipip_ext.stages.report_tables import cells
 
-_LABELS = ("data.n_train", "data.train", "label.reference.")
+_LABELS = ("data.n_train", "data.n_labels", "data.train", "label.reference.")
 """Beginnings of keys that decide how many reference labels there are: a learning curve goes along them."""
 
 _MEANS = ((FORCE, "F MAE", ".0f"), (ENERGY, "E MAE", ".1f"))
@@ -122,7 +122,7 @@ class Comparison:
             choice = "".join(f", {key}={_short(run.choices.get(key, '-'))}" for key in rest)
             for row in run.rows:
                 labels = run.n_labels(row)
-                if labels and row["role"] != "iteration":
+                if labels and row["role"] != "iteration" and row.get(FORCE) is not None:
                     line = points[row["split"]][f"{row['model']}{choice}"]
                     line.setdefault(labels, []).append(row[FORCE])
         found = {

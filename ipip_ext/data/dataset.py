@@ -19,10 +19,11 @@ from ipip_ext.data.label_noise import check_noise
 from ipip_ext.data.leakage import copies
 from ipip_ext.data.normalising import is_isolated
 from ipip_ext.data.splits import split_valid, subset
+from ipip_ext.data.test_sets import Sets, lacking, read_tests, sets_of, shared
 from ipip_ext.data.weights import counted, label_weights
 from ipip_ext.errors import DataError
 from ipip_ext.recipe.data import Data
-from ipip_ext.run import provenance
+from ipip_ext.run import picked
 from ipip_ext.run.telling import Tell, quiet
 
 _last: dict[str, Dataset] = {}
@@ -35,7 +36,8 @@ class Dataset:
 
     n_left_out: frames of train with a force above `data.max_force_eV_per_A`. n_isolated: isolated atoms in train, which
     are not trained on. findings: what a reader should know of them, a sentence each. told: what labels are like, by
-    the words that say of which; the teacher's on them among these once it was asked.
+    the words that say of which; the teacher's on them among these once it was asked. test_sets: how many frames of
+    test, one set after the other, are of each named set; () without.
     """
 
     train: list[Atoms]
@@ -47,6 +49,16 @@ class Dataset:
     n_isolated: int = 0
     findings: tuple[str, ...] = ()
     told: Mapping[str, str] = field(default_factory=dict)
+    test_sets: Sets = ()
+
+    @property
+    def tests(self) -> dict[str, list[Atoms]]:
+        """Test frames by the split that a named set makes; all of them as test without such sets."""
+        found, end = {}, 0
+        for split, count in self.test_sets or [("test", len(self.test))]:
+            found[split] = self.test[end : end + count]
+            end += count
+        return found
 
 
 def load_dataset(data: Data, starts: Path, seed: int, tell: Tell = quiet) -> Dataset:
@@ -66,9 +78,9 @@ def load_dataset(data: Data, starts: Path, seed: int, tell: Tell = quiet) -> Dat
 
 def _key(data: Data, starts: Path, seed: int) -> str | None:
     """Return what decides a dataset, None if a file can't be read."""
-    files = [path for path in (data.train, data.test, data.valid, data.isolated_atoms, starts) if path is not None]
+    files = [path for path in (data.train, *data.tests.values(), data.valid, data.isolated_atoms, starts) if path]
     try:
-        contents = [provenance.sha256(path) for path in files]
+        contents = [picked.content(path) for path in files]
     except OSError:
         return None
     return f"{data.model_dump_json()} {starts} {seed} {contents}"
@@ -77,7 +89,10 @@ def _key(data: Data, starts: Path, seed: int) -> str | None:
 def _load(data: Data, starts: Path, seed: int, tell: Tell) -> Dataset:
     check_not_own(data)
     tell(0.0, "reading")
-    test, valid, read = (_read(data, path, split) for path, split in _files(data))
+    keys = _keys(data)
+    tests = read_tests(data, keys)
+    test = [frame for frames in tests.values() for frame in frames]
+    valid, read = (_read(data, path, split) for path, split in ((data.valid, "valid"), (data.train, "train")))
     begin = fr.read_structures(starts)
     for frame in begin:
         states.take(frame, dict(frame.info), (data.charge_key, data.spin_key))
@@ -85,42 +100,55 @@ def _load(data: Data, starts: Path, seed: int, tell: Tell) -> Dataset:
     whole = [frame for frame in read if not is_isolated(frame)]
     if not whole:
         raise DataError(f"{data.train}: has isolated atoms only; training needs interacting atoms.")
-    of_weights = _told_of_weights(data, test, valid, whole)
+    of_weights = _told_of_weights(data, tests, valid, whole)
     valid, whole = weights.without_weightless(valid), weights.without_weightless(whole)
-    files = ((data.test, test), (data.train, whole), (data.valid, valid))
-    _check_states(data, [(data.train, whole), (data.valid or data.train, valid), (data.test, test), (starts, begin)])
+    files = (*tests.items(), (data.train, whole), (data.valid, valid))
+    learnt = [(data.train, whole), (data.valid or data.train, valid)]
+    _check_states(data, [*learnt, *tests.items(), (starts, begin)])
     findings = [said for path, frames in files if path is not None for said in _look_into(path, frames, tell)]
     findings += [*of_weights, *states.spins_that_differ(data.train, whole)]
+    findings += [said for path, frames in tests.items() for said in lacking(path, frames, keys)] + [*shared(tests)]
     train = calm(data, whole)
     n_left_out = len(whole) - len(train)
-    if data.valid is None:
-        train, valid = split_valid(data, train, seed)
-    some = subset(data, train, seed)
-    everything = ((data.test, test), (starts, begin), (data.valid or data.train, valid), (data.train, train))
+    train, valid, some = _divided(data, train, valid, seed)
+    everything = (*tests.items(), (starts, begin), (data.valid or data.train, valid), (data.train, train))
     for path, frames in everything:
         check_elements(path, frames, data, some)
     for path, frames in everything:
         check_apart(path, frames, tell)
     tell(1.0, "looking for test and validation frames in training")
     try:
-        check_disjoint(data, train, some, valid, test)
+        check_disjoint(data, train, some, valid, tests)
     except DataError as error:
         raise DataError(" Besides, ".join([str(error), *findings])) from None
     return Dataset(
         some, valid, test, begin, energy_zeros(data, some, _lone_atoms(data, isolated)), n_left_out, len(isolated),
-        tuple(findings),
+        tuple(findings), test_sets=sets_of(data, tests),
     )  # fmt: skip
 
 
-def _files(data: Data) -> list[tuple[Path | None, str]]:
-    return [(data.test, "test"), (data.valid, "valid"), (data.train, "train")]
+def _divided(
+    data: Data, train: list[Atoms], valid: list[Atoms], seed: int
+) -> tuple[list[Atoms], list[Atoms], list[Atoms]]:
+    """Return the frames that may train, those that validate, and those of the former that are trained on.
+
+    valid: of a file of their own, if there is one.
+    """
+    if data.valid is not None:
+        return train, valid, subset(data, train, seed)
+    some, valid = split_valid(data, subset(data, train, seed, "n_labels"), seed)
+    held = {id(frame) for frame in valid}
+    return [frame for frame in train if id(frame) not in held], valid, subset(data, some, seed)
 
 
 def _read(data: Data, path: Path | None, split: str) -> list[Atoms]:
-    keys = fr.LabelKeys(
+    return [] if path is None else fr.read_labelled(path, _keys(data), f"{split}-")
+
+
+def _keys(data: Data) -> fr.LabelKeys:
+    return fr.LabelKeys(
         data.energy_key, data.forces_key, data.stress_key, data.virials_key, charge=data.charge_key, spin=data.spin_key
     )
-    return [] if path is None else fr.read_labelled(path, keys, f"{split}-")
 
 
 def _check_states(data: Data, files: states.Files) -> None:
@@ -131,16 +159,17 @@ def _check_states(data: Data, files: states.Files) -> None:
 
 
 def _told_of_weights(
-    data: Data, test: Sequence[Atoms], valid: Sequence[Atoms], whole: Sequence[Atoms]
+    data: Data, tests: Mapping[Path, Sequence[Atoms]], valid: Sequence[Atoms], whole: Sequence[Atoms]
 ) -> list[str]:  # fmt: skip
     """Return what is to be told of weights of frames. Raises DataError for weights that can't be; in test all count."""
-    weights.check_weights(data.test, test)
+    for path, frames in tests.items():
+        weights.check_weights(path, frames)
     said = []
-    for path, what, frames in ((data.valid, "validation", valid), (data.train, "training", whole)):
-        if path is not None:
-            weights.check_weights(path, frames)
-            weights.check_some_count(path, frames)
-            said += weights.told(path, what, frames)
+    for of, what, some in ((data.valid, "validation", valid), (data.train, "training", whole)):
+        if of is not None:
+            weights.check_weights(of, some)
+            weights.check_some_count(of, some)
+            said += weights.told(of, what, some)
     return said
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ase import Atoms
@@ -16,22 +16,26 @@ _SHOWN = 6
 
 
 def check_disjoint(
-    data: Data, pool: Sequence[Atoms], train: Sequence[Atoms], valid: Sequence[Atoms], test: Sequence[Atoms]
+    data: Data, pool: Sequence[Atoms], train: Sequence[Atoms], valid: Sequence[Atoms],
+    tests: Mapping[Path, Sequence[Atoms]],
 ) -> None:  # fmt: skip
     """Raise DataError naming a frame that stands in two splits, or frames to train on that are too near to others.
 
     pool: the frames from which those of `train` were drawn; the others are held to standing in no other split.
+    tests: test frames by their file.
     """
     valid_path, drawn = data.valid or data.train, {id(frame) for frame in train}
-    held = ((valid, valid_path, "valid"), (test, data.test, "test"))
-    for frames, path, split in held:
+    held = ((valid_path, valid, "valid"), *((path, frames, "test") for path, frames in tests.items()))
+    for path, frames, split in held:
         twins = Known(frames).twins_in(pool)
         if split == "test" or data.valid is not None:
             _refuse_same(pool, data.train, frames, path, [twin for twin in twins if twin.in_order])
         near = [twin for twin in twins if id(pool[twin.frame]) in drawn]
         if near:
-            raise near_duplicates(f"{data.train}", pool, split, frames, near)
-    _refuse_same(valid, valid_path, test, data.test, Known(test, SAME_A).twins_in(valid))
+            where = path.name if split == "test" and len(tests) > 1 else ""
+            raise near_duplicates(f"{data.train}", pool, split, frames, near, where)
+    for path, frames in tests.items():
+        _refuse_same(valid, valid_path, frames, path, Known(frames, SAME_A).twins_in(valid))
 
 
 def _refuse_same(

@@ -34,8 +34,9 @@ def check_elements(path: Path, frames: Sequence[Atoms], data: Data, train: Seque
     """Raise DataError naming a frame of `frames` with an element that `train` lacks."""
     known = fr.elements(train)
     lacks, remedy = f"{data.train} lacks", "label some frames with it"
-    if data.n_train is not None:
-        lacks, remedy = f"the {len(train)} frames that data.n_train draws from {data.train} lack", "raise data.n_train"
+    for key in ("n_train", "n_labels"):
+        if getattr(data, key) is not None:
+            lacks, remedy = f"the {len(train)} frames that data.{key} draws from {data.train} lack", f"raise data.{key}"
     for index, frame in enumerate(frames):
         new = sorted(set(frame.get_chemical_symbols()) - known)
         if new:

@@ -29,15 +29,28 @@ from ipip_ext.errors import DataError
 from ipip_ext.potentials.base import Prediction
 from ipip_ext.potentials.cells import is_flat
 from ipip_ext.potentials.faults import fault_of
+from ipip_ext.run import picked
 
 __all__ = ["ENERGY", "FORCES", "ID", "SOURCE", "STRESS", "WEIGHT", "LabelKeys"]
 
 
 def read_structures(path: Path) -> list[Atoms]:
-    """Read every structure of a file in any format ASE knows.
+    """Read every structure of a file in any format ASE knows, or those that `file@index` picks, see `run.picked`.
 
-    Raises DataError if the file is missing, empty, unreadable, or holds non-finite positions.
+    Raises DataError if the file is missing, empty, unreadable, or holds non-finite positions, and for an index that
+    picks none.
     """
+    file, index = picked.split(path)
+    frames = _read_all(file)
+    if index is None:
+        return checked(frames, path)
+    wanted = picked.chosen(index, len(frames))
+    if not wanted:
+        raise DataError(f"{path}: names none of its {len(frames)} structures; give a number or a slice a:b:c.")
+    return checked([frames[place] for place in wanted], path)
+
+
+def _read_all(path: Path) -> list[Atoms]:
     if path.is_dir():
         raise DataError(f"{path}: is a folder; name a file in it.")
     if not path.is_file():
@@ -47,7 +60,7 @@ def read_structures(path: Path) -> list[Atoms]:
     try:
         if filetype(str(path)) == "extxyz":
             extxyz.check(path)
-        frames = ase.io.read(path, index=":")
+        frames: list[Atoms] = ase.io.read(path, index=":", do_not_split_by_at_sign=True)
     except DataError:
         raise
     except UnknownFileTypeError:
@@ -56,7 +69,7 @@ def read_structures(path: Path) -> list[Atoms]:
         raise DataError(f"{path}: can't be read ({_one_line(error)}); save it again as extended XYZ.") from error
     if not frames:
         raise DataError(f"{path}: holds no structures; save it again as extended XYZ.")
-    return checked([restored(atoms) for atoms in frames], path)
+    return [restored(atoms) for atoms in frames]
 
 
 def checked(frames: Sequence[Atoms], where: object) -> list[Atoms]:
@@ -146,6 +159,16 @@ def labels_of(frame: Atoms) -> Prediction:
     )
 
 
+def labels_where_known(frame: Atoms) -> Prediction:
+    """Return the REF_* labels of a frame, NaN where it has none."""
+    if ENERGY in frame.info and FORCES in frame.arrays:
+        return labels_of(frame)
+    whole = frame.copy()
+    whole.info.setdefault(ENERGY, np.nan)
+    whole.arrays.setdefault(FORCES, np.full((len(frame), 3), np.nan))
+    return labels_of(whole)
+
+
 def elements(frames: Iterable[Atoms]) -> set[str]:
     """Return the chemical symbols that occur in `frames`."""
     return {symbol for atoms in frames for symbol in atoms.get_chemical_symbols()}
@@ -163,11 +186,8 @@ def split_of(frame: Atoms, key: str | None, values: Sequence[str]) -> str:
 
 def _why_missing(path: Path) -> str:
     file, at, index = path.name.rpartition("@")
-    if at and path.with_name(file).is_file():
-        return (
-            "no such file; file@index is for `ipip-mace md` alone. Write these structures into a file of their own:"
-            f" ase convert -n {index or ':'} {file} some.extxyz"
-        )
+    if at and file and path.with_name(file).is_file():
+        return f"no such file, and {index!r} is no index of {file}; give a number or a slice a:b:c."
     return "no such file; check the path, which is relative to the recipe."
 
 

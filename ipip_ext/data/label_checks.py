@@ -55,15 +55,22 @@ def check_labels(path: Path, frames: Sequence[Atoms]) -> list[str]:
 
 
 def energies_above_zeros(frames: Sequence[Atoms]) -> Array:
-    """Return the energy of each frame above what its composition gives, (n_frames,) eV/atom."""
+    """Return the energy of each frame above what its composition gives, (n_frames,) eV/atom; NaN where it has none."""
     counts = fr.composition(frames, sorted(fr.elements(frames)))
-    energy_eV = np.array([frame.info[fr.ENERGY] for frame in frames])
-    return np.asarray((energy_eV - counts @ metrics.fit_zeros(counts, energy_eV)) / counts.sum(axis=1))
+    energy_eV = np.array([frame.info.get(fr.ENERGY, np.nan) for frame in frames])
+    has = np.isfinite(energy_eV)
+    zeros = metrics.fit_zeros(counts[has], energy_eV[has]) if has.any() else np.zeros(counts.shape[1])
+    return np.asarray((energy_eV - counts @ zeros) / counts.sum(axis=1))
 
 
 def largest_forces(frames: Sequence[Atoms]) -> Array:
-    """Return the length of the largest force of each frame, (n_frames,) eV/A."""
-    return np.array([np.linalg.norm(frame.arrays[fr.FORCES], axis=1).max() for frame in frames])
+    """Return the length of the largest force of each frame, (n_frames,) eV/A; NaN where it has none."""
+    return np.array(
+        [
+            np.linalg.norm(frame.arrays[fr.FORCES], axis=1).max() if fr.FORCES in frame.arrays else np.nan
+            for frame in frames
+        ]
+    )
 
 
 def name_of(frames: Sequence[Atoms], index: int) -> str:
@@ -94,15 +101,16 @@ def _check_positions(path: Path, frames: Sequence[Atoms], looks: Sequence[Look])
 
 
 def _check_energies_differ(path: Path, frames: Sequence[Atoms], looks: Sequence[Look]) -> None:
-    energy_eV = np.array([frame.info[fr.ENERGY] for frame in frames])
-    means = np.array([look.means for look in looks])
-    if len(frames) > 1 and np.ptp(energy_eV) == 0 and np.ptp(means, axis=0).max() > 1e-3:
+    rows = [row for row, frame in enumerate(frames) if fr.ENERGY in frame.info]
+    energy_eV = np.array([frames[row].info[fr.ENERGY] for row in rows])
+    means = np.array([looks[row].means for row in rows])
+    if len(rows) > 1 and np.ptp(energy_eV) == 0 and np.ptp(means, axis=0).max() > 1e-3:
         raise DataError(f"{path}: all energies are equal ({energy_eV[0]:g} eV); were they written?")
 
 
 def _check_forces(path: Path, frames: Sequence[Atoms]) -> None:
     """Of frames of one atom, whose forces are zero by symmetry, nothing is said."""
-    rows = [index for index, frame in enumerate(frames) if len(frame) > 1]
+    rows = [index for index, frame in enumerate(frames) if len(frame) > 1 and fr.FORCES in frame.arrays]
     if not rows:
         return
     means = np.array([np.abs(frames[index].arrays[fr.FORCES]).mean() for index in rows])
@@ -126,15 +134,16 @@ def _check_forces(path: Path, frames: Sequence[Atoms]) -> None:
 
 
 def _check_energies(path: Path, frames: Sequence[Atoms], energies: Array) -> None:
-    spread = float(np.sqrt(np.mean(energies**2)))
+    has = np.isfinite(energies)
+    spread = float(np.sqrt(np.mean(energies[has] ** 2))) if has.any() else 0.0
     if spread <= _MOST_SPREAD:
         return
     few = np.abs(energies) > _MOST_SPREAD
-    if few.mean() <= _FEW:
-        worst = int(np.abs(energies).argmax())
+    if few[has].mean() <= _FEW:
+        worst, others = int(np.nanargmax(np.abs(energies))), np.sqrt(np.mean(energies[has & ~few] ** 2))
         raise DataError(
             f"{path}: {name_of(frames, worst)}: its energy is {energies[worst]:+.3g} eV/atom from what its composition"
-            f" gives, those of the others {np.sqrt(np.mean(energies[~few] ** 2)):.3g}; label it again or take it out"
+            f" gives, those of the others {others:.3g}; label it again or take it out"
             f"{_others(int(few.sum()) - 1)}."
         )
     raise DataError(
@@ -145,30 +154,35 @@ def _check_energies(path: Path, frames: Sequence[Atoms], energies: Array) -> Non
 
 def _energy_outliers(path: Path, frames: Sequence[Atoms], energies: Array) -> Iterator[str]:
     """Yield a sentence on frames whose energy is far from what their composition gives."""
-    off = energies - np.median(energies)
+    if not np.isfinite(energies).any():
+        return
+    off = energies - np.nanmedian(energies)
     for rows in _outliers(np.abs(off), _LEAST_ENERGY_SPREAD, len(fr.elements(frames))):
         yield (
             f"{path.name}: energies of {_told(frames, rows)} stand out; the first is {off[rows[0]] * MEV_PER_EV:+.0f}"
             f" meV/atom from what its composition gives, half of all within"
-            f" {np.median(np.abs(off)) * MEV_PER_EV:.0f}. Label them again or take them out if they are wrong."
+            f" {np.nanmedian(np.abs(off)) * MEV_PER_EV:.0f}. Label them again or take them out if they are wrong."
         )
 
 
 def _force_outliers(path: Path, frames: Sequence[Atoms], forces: Array) -> Iterator[str]:
     """Yield a sentence on frames with a force far above the largest of the others."""
-    for rows in _outliers(forces - np.median(forces), _LEAST_FORCE_SPREAD, 1):
+    if not np.isfinite(forces).any():
+        return
+    median = np.nanmedian(forces)
+    for rows in _outliers(forces - median, _LEAST_FORCE_SPREAD, 1):
         yield (
             f"{path.name}: forces of {_told(frames, rows)} stand out; the largest of the first is {forces[rows[0]]:.3g}"
-            f" eV/A, that of half of all below {np.median(forces):.3g}. Label them again, take them out, or set"
+            f" eV/A, that of half of all below {median:.3g}. Label them again, take them out, or set"
             " data.max_force_eV_per_A."
         )
 
 
 def _outliers(above: Array, least_spread: float, n_fitted: int) -> Iterator[list[int]]:
     """Yield the rows, the farthest first, that are too many robust standard deviations above zero, if there are any."""
-    if len(above) - n_fitted < _FEWEST:
+    if np.isfinite(above).sum() - n_fitted < _FEWEST:
         return
-    spread = max(_SIGMA_PER_MAD * float(np.median(np.abs(above))), least_spread)
+    spread = max(_SIGMA_PER_MAD * float(np.nanmedian(np.abs(above))), least_spread)
     rows = np.flatnonzero(above > _DEVIATIONS * spread)
     if len(rows):
         yield rows[np.argsort(-above[rows], kind="stable")].tolist()

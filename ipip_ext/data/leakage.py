@@ -124,6 +124,13 @@ def held_out(run_folder: Path | None) -> dict[str, list[Atoms]]:
     return {split: fr.read_frames(path) for split, path in files.items() if path.is_file()}
 
 
+def refuse_trained_on(run_folder: Path | None, test: Sequence[Atoms]) -> None:
+    """Raise DataError for test frames that something in a run was trained on: they may be new to it."""
+    if run_folder is not None:
+        for pool in sorted([*run_folder.rglob("pool.extxyz"), *run_folder.glob("explore/*.extxyz")]):
+            refuse(f"{pool}", fr.read_frames(pool), {"test": test})
+
+
 def refuse(where: str, training: Sequence[Atoms], held: Mapping[str, Sequence[Atoms]]) -> None:
     """Raise DataError naming the frames of `training` that are near duplicates of held-out ones.
 
@@ -136,9 +143,13 @@ def refuse(where: str, training: Sequence[Atoms], held: Mapping[str, Sequence[At
 
 
 def near_duplicates(
-    where: str, training: Sequence[Atoms], split: str, held: Sequence[Atoms], twins: Sequence[Twin]
+    where: str, training: Sequence[Atoms], split: str, held: Sequence[Atoms], twins: Sequence[Twin], file: str = ""
 ) -> DataError:  # fmt: skip
-    """Return the error that names the `twins` among frames to train on and the held-out ones of `split`."""
+    """Return the error that names the `twins` among frames to train on and the held-out ones of `split`.
+
+    file: where these stand, if the split has several.
+    """
+    of = f"{split} frames of {file}" if file else f"{split} frames"
     told = [
         f"{_id(training[t.frame])} ({training[t.frame].info.get(fr.SOURCE, 'unknown source')}) is"
         f" {round(t.distance_A, 5):.2g} A from {_id(held[t.known])}{'' if t.in_order else _DRESSED}"
@@ -146,7 +157,7 @@ def near_duplicates(
     ]
     more = f", and {len(twins) - _SHOWN} more" if len(twins) > _SHOWN else ""
     return DataError(
-        f"{where}: {len(twins)} frames to train on are near duplicates of {split} frames: {'; '.join(told)}{more}."
+        f"{where}: {len(twins)} frames to train on are near duplicates of {of}: {'; '.join(told)}{more}."
         f" Take one of each pair out, {_REMEDIES[split]}, or begin MD elsewhere."
     )
 

@@ -57,6 +57,7 @@ class Residuals:
     predicted_eV_per_A, reference_eV_per_A: (n_atoms of all frames, 3), frame after frame.
     n_atoms: (n_frames,). energy_eV_per_atom: (n_frames,) errors; only their size is looked at.
     stress_eV_per_A3: (n_frames, 3, 3) errors; None unless all frames have a label and a prediction.
+    Reference forces and errors of energies are NaN in frames without such a label, which then count for the other.
     """
 
     predicted_eV_per_A: Array
@@ -68,7 +69,7 @@ class Residuals:
     @classmethod
     def of(cls, frames: Sequence[Atoms], predictions: Sequence[Prediction]) -> Residuals:
         """Set predictions against the labels that the frames carry."""
-        pairs = list(zip(predictions, map(fr.labels_of, frames), strict=True))
+        pairs = list(zip(predictions, map(fr.labels_where_known, frames), strict=True))
         n_atoms = np.array([len(frame) for frame in frames])
         stress = [
             p.stress_eV_per_A3 - y.stress_eV_per_A3
@@ -86,17 +87,23 @@ class Residuals:
     def errors(self) -> dict[str, float]:
         """Return MAE, RMSE and 95th percentile of absolute errors, and the mean angle between forces.
 
-        Forces are over components, energies over frames, stress over components, meV/Angstrom^3.
+        Forces are over components, energies over frames, stress over components, meV/Angstrom^3. Of what no frame has
+        a label of nothing is told.
         """
-        found = self.force_errors() | _spread("energy", "meV_per_atom", self.energy_eV_per_atom)
+        energy = self.energy_eV_per_atom
+        found = self.force_errors() | _spread("energy", "meV_per_atom", _known(energy, np.isfinite(energy)))
         if self.stress_eV_per_A3 is not None:
             found |= _spread("stress", "meV_per_A3", self.stress_eV_per_A3)
         return found
 
     def force_errors(self) -> dict[str, float]:
         """Return the errors of forces alone."""
-        found = _spread("force", "meV_per_A", self.predicted_eV_per_A - self.reference_eV_per_A)
-        return found | {"force_angle_deg": mean_angle_deg(self.predicted_eV_per_A, self.reference_eV_per_A)}
+        has = self._has_forces
+        predicted, reference = _known(self.predicted_eV_per_A, has), _known(self.reference_eV_per_A, has)
+        if not len(reference):
+            return {}
+        found = _spread("force", "meV_per_A", predicted - reference)
+        return found | {"force_angle_deg": mean_angle_deg(predicted, reference)}
 
     def frames(self, rows: Sequence[int]) -> Residuals:
         """Return those of some frames."""
@@ -123,13 +130,19 @@ class Residuals:
 
     def sums(self) -> Array:
         """Return for each frame the sums that MAE and RMSE are made of, (n_frames, 6): of |force error|, its square
-        and the number of components; of |energy error|, its square and 1.
+        and the number of components; of |energy error|, its square and 1; zeros where a frame has no such label.
         """
-        error = self.predicted_eV_per_A - self.reference_eV_per_A
+        has, has_energy = self._has_forces, np.isfinite(self.energy_eV_per_atom)
+        error = np.where(has[:, None], self.predicted_eV_per_A - self.reference_eV_per_A, 0.0)
         first = np.concatenate([[0], np.cumsum(self.n_atoms)[:-1]])
         force = np.add.reduceat(np.stack([np.abs(error).sum(axis=1), (error**2).sum(axis=1)], axis=1), first)
-        energy = self.energy_eV_per_atom
-        return np.column_stack([force, 3 * self.n_atoms, np.abs(energy), energy**2, np.ones(len(energy))])
+        components = 3 * np.add.reduceat(has.astype(int), first)
+        energy = np.where(has_energy, self.energy_eV_per_atom, 0.0)
+        return np.column_stack([force, components, np.abs(energy), energy**2, has_energy])
+
+    @cached_property
+    def _has_forces(self) -> NDArray[np.bool_]:
+        return np.asarray(np.isfinite(self.reference_eV_per_A).all(axis=1))
 
 
 def mean_angle_deg(predicted: Array, reference: Array) -> float:
@@ -158,6 +171,8 @@ def intervals(sums: Array, seed: int) -> dict[str, float]:
     total = counts @ sums
     found: dict[str, float] = {}
     for what, unit, column in (("force", "meV_per_A", 0), ("energy", "meV_per_atom", 3)):
+        if not total[:, column + 2].all():  # of so few labels that some draws hold none
+            continue
         mae = total[:, column] / total[:, column + 2]
         rmse = np.sqrt(total[:, column + 1] / total[:, column + 2])
         for name, values in (("mae", mae), ("rmse", rmse)):
@@ -190,7 +205,14 @@ def fit_zeros(composition: Array, energy_eV: Array, counts: Array | None = None)
     return np.asarray(zeros, dtype=np.float64)
 
 
+def _known(values: Array, has: NDArray[np.bool_]) -> Array:
+    """Return the rows that have labels; all as they stand where none lacks them, so that sums keep every bit."""
+    return values if has.all() else values[has]
+
+
 def _spread(what: str, unit: str, error: Array) -> dict[str, float]:
+    if not error.size:
+        return {}
     size = np.abs(error) * MEV_PER_EV
     return {
         f"{what}_mae_{unit}": float(np.mean(size)),

@@ -33,24 +33,26 @@ def split_valid(data: Data, frames: list[Atoms], seed: int) -> tuple[list[Atoms]
     return train, valid
 
 
-def subset(data: Data, train: list[Atoms], seed: int) -> list[Atoms]:
+def subset(data: Data, train: list[Atoms], seed: int, key: str = "n_train") -> list[Atoms]:
     """Return the `data.n_train` frames to train on, in their order; a larger subset holds every smaller one.
 
+    key: n_labels for those to train on and to validate by, which are drawn alike.
     Raises DataError if there are fewer.
     """
-    if data.n_train is None:
+    wanted = getattr(data, key)
+    if wanted is None:
         return train
-    if data.n_train > len(train):
+    if wanted > len(train):
         raise DataError(
-            f"{data.train}: data.n_train is {data.n_train}, but {len(train)} frames are there to train on;"
-            " lower it, or give more frames."
+            f"{data.train}: data.{key} is {wanted}, but {len(train)} frames are there to"
+            f" {'train on' if key == 'n_train' else 'train on and to validate by'}; lower it, or give more frames."
         )
     rng = np.random.default_rng(derive(seed, "n_train"))
     groups = _groups(train, data.split_keys if data.valid_split == "stratified" else ())
     shuffled = [[group[i] for i in rng.permutation(len(group))] for group in groups]
     turns = [shuffled[i] for i in rng.permutation(len(shuffled))]
     order = [i for turn in zip_longest(*turns) for i in turn if i is not None]
-    return [train[i] for i in sorted(order[: data.n_train])]
+    return [train[i] for i in sorted(order[:wanted])]
 
 
 def _groups(frames: Sequence[Atoms], keys: Sequence[str]) -> list[list[int]]:

@@ -26,7 +26,7 @@ _MOST_TOLD = 24
 
 
 @dataclass(frozen=True)
-class Exam:
+class Examined:
     """What errors are taken apart by.
 
     frames: of the test file, in its order. split_keys: info keys that make a trajectory, whose frames are drawn
@@ -69,7 +69,7 @@ class Scores:
     rows: list[dict[str, Any]]
 
 
-def take_apart(exam: Exam, per_frame: Path, forces: Path, splits: Mapping[str, Sequence[int]]) -> Scores:
+def take_apart(exam: Examined, per_frame: Path, forces: Path, splits: Mapping[str, Sequence[int]]) -> Scores:
     """Return the errors of a model on each split and on parts of it.
 
     per_frame, forces: what its evaluation wrote. splits: which frames of the exam each holds, by their places.
@@ -91,7 +91,7 @@ def take_apart(exam: Exam, per_frame: Path, forces: Path, splits: Mapping[str, S
     return found
 
 
-def _on(exam: Exam, of: Sequence[int], some: Residuals) -> tuple[dict[str, float], list[dict[str, Any]], int]:
+def _on(exam: Examined, of: Sequence[int], some: Residuals) -> tuple[dict[str, float], list[dict[str, Any]], int]:
     """Return errors with intervals, a row for all and for each part of the frames `of`, and what was drawn from."""
     units = exam.units(of, some.sums())
     errors = some.errors() | intervals(units, exam.seed)
@@ -107,7 +107,7 @@ def read(frames: Sequence[Atoms], per_frame: Path, forces: Path) -> tuple[list[i
     data = dict(np.load(forces))
     if len(data["reference"]) != n_atoms.sum():
         raise _others(per_frame)
-    energy = np.array([float(row["energy_mae_meV_per_atom"]) for row in table]) / 1e3
+    energy = np.array([float(row.get("energy_mae_meV_per_atom") or np.nan) for row in table]) / 1e3
     stress = data.get("stress_error_eV_per_A3")
     return where, Residuals(data["predicted"], data["reference"], n_atoms, energy, stress)
 
@@ -136,7 +136,7 @@ def _others(per_frame: Path) -> StageFailed:
     return StageFailed(f"{per_frame}: is not of the frames of this test set; evaluate anew.")
 
 
-def _parts(exam: Exam, of: Sequence[int], some: Residuals) -> Iterator[dict[str, Any]]:
+def _parts(exam: Examined, of: Sequence[int], some: Residuals) -> Iterator[dict[str, Any]]:
     """Yield a row for each element, temperature and start of the frames `of`."""
     symbols = np.concatenate([exam.frames[i].get_chemical_symbols() for i in of])
     holder = np.repeat(np.arange(len(of)), some.n_atoms)
@@ -163,7 +163,8 @@ def _told(parts: Sequence[Mapping[str, Any]], *, is_first: bool) -> dict[str, fl
     for by in dict.fromkeys(part["by"] for part in parts):
         some = [part for part in parts if part["by"] == by and part["value"]]
         if by == "element" or (is_first and len(some) <= _MOST_TOLD):
-            found |= {f"force_mae_{_name(by, p['value'])}_meV_per_A": float(p["force_mae_meV_per_A"]) for p in some}
+            known = [part for part in some if "force_mae_meV_per_A" in part]
+            found |= {f"force_mae_{_name(by, p['value'])}_meV_per_A": float(p["force_mae_meV_per_A"]) for p in known}
     return found
 
 

@@ -35,8 +35,8 @@ def times(folder: Path) -> list[dict[str, Any]]:
     """Return the wall time of a run's finished stages, summed over stages of one kind, the longest first.
 
     Each row has stage (the kind), n_stages, wall_s, share and how it came about: `here`, `beside` (in another
-    process, while one that counts as `here` was under way) or `borrowed` (from another run of a grid). share: of all that is
-    `here`; None for the rest, which comes last. A stage that was resumed counts from there.
+    process, while one that counts as `here` was under way) or `borrowed` (from another run of a grid). share: of all
+    that is `here`; None for the rest, which comes last. A stage that was resumed counts from there.
     Raises WorkspaceError if a stage's record is broken.
     """
     how = _how(folder)

@@ -21,8 +21,11 @@ def absolute(raw: dict[str, Any], root: Path) -> dict[str, Any]:
         holder: Any = raw
         for section in sections:
             holder = holder.get(section) if isinstance(holder, dict) else None
-        if isinstance(holder, dict) and isinstance(holder.get(key), str):
-            holder[key] = str((root / holder[key]).resolve())
+        given = holder.get(key) if isinstance(holder, dict) else None
+        if isinstance(given, str):
+            holder[key] = str((root / given).resolve())
+        elif isinstance(given, dict):  # named sets of frames
+            holder[key] = {name: str((root / p).resolve()) if isinstance(p, str) else p for name, p in given.items()}
     teacher = raw.get("teacher")
     if isinstance(teacher, dict):
         for key in ("mace", "chgnet"):

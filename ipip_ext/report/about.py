@@ -10,6 +10,7 @@ from typing import Any
 from ipip_ext.measure.timing import SUMMARY, finished
 from ipip_ext.recipe.recipe import Recipe
 from ipip_ext.run.layout import FINDINGS
+from ipip_ext.run.plain import flatten
 from ipip_ext.run.record import read_record
 
 _SHA256 = "sha256:"
@@ -30,8 +31,8 @@ def about(recipe: Recipe, folder: Path) -> dict[str, Any]:
         "seed": recipe.seed,
         "recipe": _shown(recipe.model_dump(exclude={"tracking"})),
         "data_sha256": {
-            key: value.removeprefix(_SHA256)
-            for key, value in given.items()
+            key.replace("test.", "test_", 1): value.removeprefix(_SHA256)
+            for key, value in flatten(given).items()
             if isinstance(value, str) and value.startswith(_SHA256)
         },
         "n_train": prepared["values"]["n_train"],

@@ -35,13 +35,18 @@ def parity(path: Path, forces: Mapping[str, Mapping[str, NDArray[np.float64]]]) 
     for spare in panels[len(forces) :]:
         spare.set_axis_off()
     # predictions too, so that no outlier falls off the picture
-    limit = max(float(np.abs(values).max()) for pair in forces.values() for values in pair.values()) * 1.05
+    limit = max([1e-6, *(float(np.nanmax(np.abs(v))) for pair in forces.values() for v in _labelled(pair) if v.size)])
+    limit *= 1.05
     for panel, (name, pair) in zip(panels, forces.items(), strict=False):
-        reference, predicted = pair["reference"].ravel(), pair["predicted"].ravel()
-        mae = np.mean(np.abs(predicted - reference)) * 1e3
+        reference, predicted = _labelled(pair)
+        mae = (
+            f"MAE {np.mean(np.abs(predicted - reference)) * 1e3:.0f} meV/Å"
+            if reference.size
+            else "no forces to compare"
+        )
         panel.plot([-limit, limit], [-limit, limit], color="0.6", linewidth=0.8, zorder=0)
         panel.scatter(reference, predicted, s=4, alpha=0.4, linewidths=0)
-        panel.set_title(f"{plain(name)}\nMAE {mae:.0f} meV/Å", fontsize=10)
+        panel.set_title(f"{plain(name)}\n{mae}", fontsize=10)
         panel.set(xlim=(-limit, limit), ylim=(-limit, limit))
         panel.set_xlabel("reference force (eV/Å)")
         panel.set_aspect("equal")
@@ -50,9 +55,17 @@ def parity(path: Path, forces: Mapping[str, Mapping[str, NDArray[np.float64]]]) 
     figure.savefig(path, dpi=130 if down == 1 else 95)
 
 
+def _labelled(pair: Mapping[str, NDArray[np.float64]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return reference and predicted components of the atoms whose reference is known."""
+    reference, predicted = pair["reference"].ravel(), pair["predicted"].ravel()
+    known = np.isfinite(reference)
+    return (reference, predicted) if known.all() else (reference[known], predicted[known])
+
+
 def iterations(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Plot the force MAE of the student after each iteration, with the baselines as lines."""
-    splits = list(dict.fromkeys(str(row["split"]) for row in rows))
+    """Plot the force MAE of the student after each iteration, with the baselines as lines, where there are forces."""
+    rows = [row for row in rows if row.get("force_mae_meV_per_A") is not None]
+    splits = list(dict.fromkeys(str(row["split"]) for row in rows)) or ["test"]
     figure = Figure(figsize=(3.6 * len(splits), 3.4), layout="constrained")
     FigureCanvasAgg(figure)
     for panel, split in zip(figure.subplots(1, len(splits), squeeze=False)[0], splits, strict=True):
@@ -65,7 +78,8 @@ def iterations(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
             panel.axhline(row["force_mae_meV_per_A"], color=f"C{index}", linestyle=style, label=plain(row["model"]))
         panel.set(title=split, xlabel="iteration", ylabel="force MAE (meV/Å)", ylim=(0, None))
         panel.set_xticks(range(len(steps)))
-        panel.legend(fontsize=8)
+        if here:
+            panel.legend(fontsize=8)
     figure.savefig(path, dpi=130)
 
 

@@ -59,7 +59,8 @@ class Scored:
 class Asked:
     """What all models were asked.
 
-    partial: ids of the frames of each split that is some model's alone. split_keys, seed: of the bootstrap.
+    partial: ids of the frames of each split that is some model's alone. split_keys, seed: of the bootstrap. sets: see
+    `stages.inputs.Exam`.
     """
 
     test: Path
@@ -67,6 +68,7 @@ class Asked:
     partial: Mapping[str, Sequence[str]]
     split_keys: Sequence[str]
     seed: int
+    sets: Sequence[tuple[str, int]] = ()
 
 
 @dataclass(frozen=True)

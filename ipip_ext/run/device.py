@@ -1,6 +1,8 @@
-"""Which device is meant."""
+"""Which device is meant, and what room there is beside a process."""
 
 from __future__ import annotations
+
+import os
 
 from ipip_ext.errors import WorkspaceError
 
@@ -15,3 +17,11 @@ def resolve(wanted: str) -> str:
     if wanted not in ("cpu", *(f"cuda:{i}" for i in range(count)), *(["cuda"] if count else [])):
         raise WorkspaceError(f"device: {wanted} is not there (torch sees {count or 'no'} GPUs); use auto or cpu.")
     return wanted
+
+
+def room_beside(device: str, threads: int | None) -> int:
+    """Return for how many processes of as many threads a CPU has cores beside this one; threads: None if unknown."""
+    if device != "cpu" or threads is None:
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(0, cores // threads - 1)

@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from ipip_ext.errors import WorkspaceError
-from ipip_ext.run import provenance
+from ipip_ext.run import picked
 from ipip_ext.run.inputs import Inputs, defaults_of, fields_of, spread
 from ipip_ext.run.plain import flatten
 
@@ -91,10 +91,12 @@ def content(value: Any) -> Any:
     if hasattr(value, "fingerprint"):
         value = value.fingerprint()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {key: content(item) for key, item in fields_of(value).items()}
+        bundle = _Section({key: content(item) for key, item in fields_of(value).items()})
+        bundle.defaults = {key: content(item) for key, item in defaults_of(type(value)).items()}
+        return bundle
     if isinstance(value, Path):
         try:
-            return f"sha256:{provenance.sha256(value)}"
+            return f"sha256:{picked.content(value)}"
         except OSError as error:
             raise WorkspaceError(f"{value}: can't be read ({error.strerror}); put it back.") from None
     if isinstance(value, list | tuple):

@@ -6,7 +6,6 @@ its job's work since the last checkpoint, and nothing else.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -82,12 +81,6 @@ class _Work:
     @property
     def fate(self) -> str:
         return self.worker.fate
-
-
-def workers_here(threads: int | None) -> int:
-    """Return how many processes of `threads` threads this machine has cores for; None: as many as torch likes."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // (threads or cores))
 
 
 def main() -> None:

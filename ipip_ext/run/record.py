@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ from ipip_ext.run import disk, provenance
 from ipip_ext.run.events import log
 from ipip_ext.run.fingerprint import differences
 
-RECORD, PART_RECORD = "stage.json", "part.json"
+RECORD, PART_RECORD, PART = "stage.json", "part.json", ".part"
 
 
 def read_record(folder: Path, name: str) -> dict[str, Any]:
@@ -77,7 +78,7 @@ def refuse_if_other(folder: Path, found: Mapping[str, Any], wanted: Mapping[str,
 
 def part_of(folder: Path) -> Path:
     """Return where a stage works until it is whole."""
-    return folder.with_name(folder.name + ".part")
+    return folder.with_name(folder.name + PART)
 
 
 def read_part(part: Path, name: str) -> dict[str, Any]:
@@ -136,6 +137,33 @@ def promote(part: Path, folder: Path) -> None:
             disk.sync(path)
     os.replace(part, folder)
     disk.sync(folder.parent)
+
+
+def remove(folder: Path) -> None:
+    """Remove a stage, finished or not, so that a kill on the way leaves nothing that is met as one.
+
+    folder: of the stage, or the one in which it works. What can't be removed stays.
+    """
+    part = folder if folder.name.endswith(PART) else part_of(folder)
+    with contextlib.suppress(OSError):
+        if folder != part and folder.exists():
+            _clear(part)
+            os.replace(folder, part)
+        _clear(part)
+
+
+def _clear(part: Path) -> None:
+    """Remove a working folder: first what says that it may be gone on with, and last that it was a stage's."""
+    if not part.is_dir():
+        return
+    if (part / PART_RECORD).exists():
+        os.replace(part / PART_RECORD, part / RECORD)
+    for path in part.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != RECORD:
+            path.unlink()
+    shutil.rmtree(part)
 
 
 def _write_json(path: Path, data: Any) -> None:

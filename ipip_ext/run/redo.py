@@ -14,7 +14,7 @@ from pathlib import Path
 from ipip_ext.run import disk
 from ipip_ext.run.carry_out import JOB
 from ipip_ext.run.layout import MODEL, PUBLISHED
-from ipip_ext.run.record import PART_RECORD, RECORD
+from ipip_ext.run.record import PART_RECORD, RECORD, remove
 
 PENDING = "redo.json"
 """Stages from which to start over, until what was made after them is gone."""
@@ -40,19 +40,29 @@ def begin(folder: Path, keep: Collection[str]) -> None:
     for record in (*folder.rglob(RECORD), *folder.rglob(PART_RECORD)):
         stage = record.parent
         if stage.relative_to(folder).as_posix() not in keep:
-            shutil.rmtree(stage, ignore_errors=True)
+            remove(stage)
     for job in folder.rglob(f"*{JOB}"):
         if job.relative_to(folder).as_posix().removesuffix(JOB) not in keep:
             shutil.rmtree(job, ignore_errors=True)
     for place in folder.glob("*"):
         if place.is_dir() and not any(place.iterdir()):
             place.rmdir()
+    settle(folder)
+
+
+def settle(folder: Path) -> None:
+    """Forget what was to be redone: it has begun, or the run has ended without meeting it."""
     (folder / PENDING).unlink(missing_ok=True)
 
 
-def withdraw(folder: Path, *, model: bool = False) -> None:
-    """Remove table, page and plots at the top of a run folder, and the model if that is void too."""
+def withdraw(folder: Path, *, model: bool = False) -> bool:
+    """Remove table, page and plots at the top of a run folder, and the model if that is void too.
+
+    Return whether any of the former stood there.
+    """
+    standing = [folder / name for name in PUBLISHED if (folder / name).exists()]
+    for path in standing:
+        path.unlink(missing_ok=True)
     if model:
-        shutil.rmtree(folder / MODEL, ignore_errors=True)
-    for name in PUBLISHED:
-        (folder / name).unlink(missing_ok=True)
+        remove(folder / MODEL)
+    return bool(standing)

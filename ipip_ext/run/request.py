@@ -19,7 +19,7 @@ from pydantic import BaseModel
 
 import ipip_ext
 from ipip_ext.errors import WorkspaceError
-from ipip_ext.run import disk, provenance
+from ipip_ext.run import disk, picked, provenance
 from ipip_ext.run.inputs import fields_of
 from ipip_ext.run.stage import Call, Surroundings
 
@@ -30,7 +30,8 @@ _KEY = "is"
 
 def write(path: Path, call: Call, around: Surroundings) -> None:
     """Write the request for `call`. Raises TypeError for a value that can't be told in JSON."""
-    files = {str(file): provenance.sha256(file) for file in _files([call.params, call.inputs]) if file.exists()}
+    read = {picked.split(file)[0] for file in _files([call.params, call.inputs])}
+    files = {str(file): provenance.sha256(file) for file in sorted(read) if file.exists()}
     told = {
         "version": ipip_ext.__version__,
         "cwd": os.getcwd(),  # noqa: PTH109 - a text, from which relative paths begin

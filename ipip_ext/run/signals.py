@@ -32,11 +32,15 @@ _MEANT_S = 1.0
 
 
 class Stopped(KeyboardInterrupt):
-    """The run was asked to stop, as by Ctrl-C. signum: by which signal."""
+    """The run was asked to stop, as by Ctrl-C. signum: by which signal.
+
+    has_begun: whether its folder knows by now what is to be done, a redo too.
+    """
 
     def __init__(self, signum: int) -> None:
         super().__init__(f"signal {signal.Signals(signum).name}")
         self.signum = signum
+        self.has_begun = False
 
     @property
     def exit_code(self) -> int:

@@ -8,7 +8,7 @@ in and what came out; a finished stage is reused only if both still hold.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
@@ -57,15 +57,22 @@ class Workspace:
     met: list[str] = field(default_factory=list, init=False)
     """Names of the stages that were asked for so far."""
     is_ahead: bool = field(default=False, init=False)
+    yielded: list[str] = field(default_factory=list, init=False)
+    """Of a rehearsal: names of the finished stages that would be made anew, see `at`."""
 
-    def at(self, scope: str = "", *, name: str = "", follows: bool = False, alone: bool = False) -> Shelf:
+    def at(
+        self, scope: str = "", *, name: str = "", follows: bool = False, alone: bool = False,
+        yields_to: Collection[str] = (),
+    ) -> Shelf:  # fmt: skip
         """Return where a stage stands in the run folder.
 
         scope: folder within the run folder. name: of the stage, if not its function's.
         follows: for a stage that only sums up: made anew, not refused, where parameters or inputs have changed.
         alone: for a stage that measures time: nothing else of this run is at work meanwhile.
+        yields_to: names of parameters and inputs on which nothing but the comparison depends: where these alone have
+        changed the stage is made anew, and what goes on from its other outputs is reused.
         """
-        return Shelf(self, scope, name, follows, alone)
+        return Shelf(self, scope, name, follows, alone, frozenset(yields_to))
 
     def do(
         self, stage: Callable[Concatenate[Context, Given], Outputs], *params: Given.args, **inputs: Given.kwargs
@@ -111,6 +118,7 @@ class Shelf:
     stage_name: str
     follows: bool
     alone: bool
+    yields_to: frozenset[str] = frozenset()
 
     def do(
         self, stage: Callable[Concatenate[Context, Given], Outputs], *params: Given.args, **inputs: Given.kwargs
@@ -154,7 +162,7 @@ class Shelf:
     def _find(self, call: Call) -> Done | None:
         """Return the stage if it stands, here or in a sibling."""
         work, wanted = self.work, call.wanted
-        if self.follows:
+        if self.follows or self.yields_to:
             self._drop_if_other(call.folder, wanted)
         if call.folder.exists():
             return self._reuse(call)
@@ -171,21 +179,33 @@ class Shelf:
 
     def _drop_if_other(self, folder: Path, wanted: dict[str, Any]) -> None:
         part, name = records.part_of(folder), wanted["stage"]
-        if folder.exists() and differences(records.read_record(folder, name)["fingerprint"], wanted):
+        if folder.exists() and self._is_void(records.read_record(folder, name)["fingerprint"], wanted):
+            if self.work.rehearsal and not self.follows:  # it stands in for what will be made
+                self.work.yielded.append(name)
+                return
             self._drop(folder, part)
-        elif (part / records.PART_RECORD).exists() and differences(records.read_part(part, name), wanted):
+        elif (part / records.PART_RECORD).exists() and self._is_void(records.read_part(part, name), wanted):
             self._drop(part)
+
+    def _is_void(self, found: dict[str, Any], wanted: dict[str, Any]) -> bool:
+        """Whether what was made of `found` gives way to what is wanted now."""
+        differ = differences(found, wanted)
+        names = {f"{key}.".split(".")[1] for key in differ}  # after `params` or `inputs`; of the seed none
+        return bool(differ) and (self.follows or names <= self.yields_to)
 
     def _drop(self, *folders: Path) -> None:
         if self.work.rehearsal:
             raise Unfinished
+        if not self.follows and redo.withdraw(self.work.root):
+            self.work.bus.emit(Event("run", "withdrawn", "the test frames, or their splits, have changed"))
         for folder in folders:
-            shutil.rmtree(folder, ignore_errors=True)
+            records.remove(folder)
 
     def _reuse(self, call: Call) -> Done:
         folder, name = call.folder, call.name
         record = records.read_record(folder, name)
-        records.refuse_if_other(folder, record["fingerprint"], call.wanted)
+        if name not in self.work.yielded:
+            records.refuse_if_other(folder, record["fingerprint"], call.wanted)
         for output in records.damaged(folder, record):
             raise WorkspaceError(
                 f"{folder / record['outputs'][output]['file']}: output {output} is missing or was changed;"

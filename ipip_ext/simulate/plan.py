@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from ase import Atoms
-from ase.io.formats import string2index
 from pydantic import ValidationError
 
 from ipip_ext import md
@@ -19,7 +18,7 @@ from ipip_ext.errors import DataError, RecipeError
 from ipip_ext.md.replicas import content_of, fixed_atoms, start_name
 from ipip_ext.recipe.schema import explain
 from ipip_ext.recipe.walk import Explore
-from ipip_ext.run import provenance
+from ipip_ext.run import picked, provenance
 from ipip_ext.teachers.load import model_folder
 
 
@@ -57,13 +56,10 @@ def read_starts(structure: str, supercell: tuple[int, int, int] = (1, 1, 1)) -> 
 
     Raises DataError for a file that can't be read, an index without structures, and a cell that can't be repeated.
     """
-    path, index = Path(structure), ":"
-    if not path.exists() and "@" in structure:
-        file, _, index = structure.rpartition("@")
-        path = Path(file)
-    if not path.exists():
+    path, _ = picked.split(Path(structure))
+    if not path.exists() and "@" not in path.name:
         raise DataError(f"{path}: no such file; check the path of the structure.")
-    return repeated(_chosen(fr.read_structures(path), index, path), supercell, str(path))
+    return repeated(fr.read_structures(Path(structure)), supercell, str(path))
 
 
 def repeated(starts: Sequence[Atoms], supercell: tuple[int, int, int], where: str) -> list[Atoms]:
@@ -95,18 +91,6 @@ def plan(
         **({"on_unknown": on_unknown} if stops else {}),
     }
     return Plan(starts, settings, seed, parameters, on_unknown)
-
-
-def _chosen(frames: Sequence[Atoms], index: str, path: Path) -> list[Atoms]:
-    try:
-        wanted = string2index(index)
-        chosen = frames[wanted] if isinstance(wanted, int | slice) else None
-    except (ValueError, IndexError):
-        chosen = None
-    found = [chosen] if isinstance(chosen, Atoms) else list(chosen or [])
-    if not found:
-        raise DataError(f"{path}@{index}: names none of its {len(frames)} structures; give a number or a slice a:b:c.")
-    return found
 
 
 def _identity(model: str | Mapping[str, Any], names: Sequence[str]) -> Any:

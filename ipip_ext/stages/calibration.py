@@ -34,9 +34,13 @@ def calibration(
     for start in range(0, len(frames), exam.batch_size):
         opinions += joint.opinions(frames[start : start + exam.batch_size])
         ctx.progress(len(opinions) / len(frames), f"{len(opinions)}/{len(frames)} frames")
+    labelled = {
+        split: [i for i in rows if fr.FORCES in frames[i].arrays] for split, rows in splits_of(frames, exam).items()
+    }
     found = {
         split: check([opinions[i] for i in rows], [frames[i] for i in rows], error_per_spread)
-        for split, rows in splits_of(frames, exam.ood).items()
+        for split, rows in labelled.items()
+        if rows
     }
     for split, told in found.items():
         for key in SAID:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from ase import Atoms
@@ -41,7 +41,7 @@ def evaluate(
         train = fr.read_frames(align)
         train = train if elements is None else known(train, elements, "training")
         predictions = shift_to_task(potential, predictions, frames, train, exam.batch_size)
-    splits = splits_of(frames, exam.ood)
+    splits = splits_of(frames, exam)
     if elements is not None and len(frames) < len(every):
         splits = {split_for(elements): list(range(len(frames)))}
         ctx.note(f"knows {' '.join(elements)} alone: {len(frames)} of {len(every)} test frames")
@@ -162,14 +162,32 @@ def shift_to_task(
     ]
 
 
-def splits_of(frames: Sequence[Atoms], ood: Ood | None) -> dict[str, list[int]]:
-    """Return the rows of each split: test, and test_id and test_ood where the recipe names starts."""
+class Divided(Protocol):
+    """What divides test frames: starts that training does not hold, and named sets, see `inputs.Exam`."""
+
+    @property
+    def ood(self) -> Ood | None:
+        """Which frames are out of distribution."""
+
+    @property
+    def sets(self) -> Sequence[tuple[str, int]]:
+        """How many frames are of each named set, in their order."""
+
+
+def splits_of(frames: Sequence[Atoms], by: Divided) -> dict[str, list[int]]:
+    """Return the rows of each split of all test frames: test, test_id and test_ood where the recipe names starts, and
+    those of its named sets.
+    """
     splits = {"test": list(range(len(frames)))}
-    if ood is not None:
+    if by.ood is not None:
         for name in ("test_id", "test_ood"):
-            rows = [i for i, frame in enumerate(frames) if fr.split_of(frame, ood.key, ood.values) == name]
+            rows = [i for i, frame in enumerate(frames) if fr.split_of(frame, by.ood.key, by.ood.values) == name]
             if rows:
                 splits[name] = rows
+    end = 0
+    for name, count in by.sets:
+        splits[name] = list(range(end, end + count))
+        end += count
     return splits
 
 
@@ -213,7 +231,7 @@ def _write_per_frame(
             "split": split[index],
             "n_atoms": len(frame),
             "formula": frame.get_chemical_formula(),
-            "reference_energy_eV": f"{frame.info[fr.ENERGY]:.10g}",
+            "reference_energy_eV": f"{frame.info[fr.ENERGY]:.10g}" if fr.ENERGY in frame.info else "",
             "predicted_energy_eV": f"{prediction.energy_eV:.10g}",
             **{key: f"{value:.6g}" for key, value in metrics.errors([frame], [prediction]).items()},
         }

@@ -36,13 +36,16 @@ def home(ctx: Context, *, student: Settled, exam: Exam, pool: Path) -> dict[str,
     told: dict[str, Any] = {}
     rows = []
     distances, errors = _on_test(potential, frames, exam, ctx)
-    splits = splits_of(frames, exam.ood)
+    splits = splits_of(frames, exam)
     for name, picked in splits.items():
-        own = [distances[i] for i in picked]
-        told[name] = outside(own) | worth(own, [errors[i] for i in picked])
+        own = [i for i in picked if np.isfinite(errors[i]).all()]  # a frame without forces has a distance alone
+        told[name] = outside([distances[i] for i in picked])
+        if own:
+            told[name] |= worth([distances[i] for i in own], [errors[i] for i in own])
     split = {i: name for name, picked in splits.items() for i in picked}
     for index, row in enumerate(rows_of(frames, distances)):
-        rows.append({"set": split[index], **row, "force_mae_meV_per_A": f"{1e3 * errors[index].mean():.6g}"})
+        mae = 1e3 * errors[index].mean()
+        rows.append({"set": split[index], **row, "force_mae_meV_per_A": f"{mae:.6g}" if np.isfinite(mae) else ""})
     found = fr.read_frames(pool)
     if found := found[:: max(1, -(-len(found) // _MOST_OF_POOL))]:
         distances = potential.home_distances(found)
@@ -57,11 +60,12 @@ def home(ctx: Context, *, student: Settled, exam: Exam, pool: Path) -> dict[str,
 def _on_test(
     potential: Potential, frames: list[Atoms], exam: Exam, ctx: Context
 ) -> tuple[list[Array], list[Array]]:  # fmt: skip
-    """Return home distances and absolute force errors of each test frame, eV/Angstrom."""
+    """Return home distances and absolute force errors of each test frame, eV/Angstrom; NaN where it has no forces."""
     said = predict(potential, frames, exam.batch_size, ctx)
     distances = [one.home_distances for one in said if one.home_distances is not None]
     assert len(distances) == len(frames)
-    errors = [np.abs(p.forces_eV_per_A - frame.arrays[fr.FORCES]) for p, frame in zip(said, frames, strict=True)]
+    labels = map(fr.labels_where_known, frames)
+    errors = [np.abs(p.forces_eV_per_A - known.forces_eV_per_A) for p, known in zip(said, labels, strict=True)]
     return distances, errors
 
 

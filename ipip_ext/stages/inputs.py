@@ -27,11 +27,15 @@ class Task(Inputs):
 
 @dataclass(frozen=True)
 class Exam(Inputs):
-    """The frozen test set, which of its frames are out of distribution, and how many are evaluated at once."""
+    """The frozen test set, which of its frames are out of distribution, and how many are evaluated at once.
+
+    sets: how many of its frames, one set after the other, are of each named set; () where the recipe names none.
+    """
 
     test: Path
     ood: Ood | None
     batch_size: int
+    sets: Sequence[tuple[str, int]] = ()
 
 
 @dataclass(frozen=True)

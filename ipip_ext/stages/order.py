@@ -16,3 +16,8 @@ FIRST_STAGE = {
 }  # fmt: skip
 """The stage from which a change of a section matters; sections not named here may change freely,
 because the stages they touch compare their own parameters."""
+
+DIVIDES = ("data.ood", "data.test")
+"""Keys that nothing but the comparison depends on: `prepare` and the evaluations yield to them, trainings stay."""
+NO_MODEL_OF = frozenset({"baselines", "evaluate", "tracking", "threads", "parallel"})
+"""Sections on which no student depends, nor which of them is chosen."""

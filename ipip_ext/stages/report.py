@@ -12,7 +12,7 @@ import numpy as np
 from ipip_ext.data import frames as fr
 from ipip_ext.data.tables import Table, latex, read_csv, write_csv
 from ipip_ext.measure import timing
-from ipip_ext.measure.breakdown import Exam, Scores, places, take_apart
+from ipip_ext.measure.breakdown import Examined, Scores, places, take_apart
 from ipip_ext.measure.property_curves import KEYS
 from ipip_ext.report import plots
 from ipip_ext.report.html import run_page
@@ -72,9 +72,9 @@ _FILES = {
 }  # fmt: skip
 
 
-def _exam(asked: Asked) -> Exam:
+def _exam(asked: Asked) -> Examined:
     start_key = "start" if asked.ood is None else asked.ood.key
-    return Exam(fr.read_frames(asked.test), asked.split_keys, start_key, asked.seed)
+    return Examined(fr.read_frames(asked.test), asked.split_keys, start_key, asked.seed)
 
 
 def _write_numbers(folder: Path, shown: Shown, rows: Sequence[Row], parts: Sequence[Row]) -> None:
@@ -110,7 +110,7 @@ def _pictures(folder: Path, rows: Sequence[Row], shown: Shown) -> tuple[dict[str
     return files, [calibration_table(shown.calibration.at, test)]
 
 
-def _splits(asked: Exam, shown: Shown) -> dict[str, dict[str, Sequence[int]]]:
+def _splits(asked: Examined, shown: Shown) -> dict[str, dict[str, Sequence[int]]]:
     """Return by model the places of the frames of its own splits, and of all of those of others that it has evaluated.
 
     A name decides nothing: several frames of an older run may have the same.
@@ -119,7 +119,7 @@ def _splits(asked: Exam, shown: Shown) -> dict[str, dict[str, Sequence[int]]]:
         name: places(asked.frames, scored.per_frame, read_csv(scored.per_frame))
         for name, scored in shown.scores.items()
     }
-    whole = splits_of(asked.frames, shown.exam.ood)
+    whole = splits_of(asked.frames, shown.exam)
     partial: dict[str, Sequence[int]] = {}
     found: dict[str, dict[str, Sequence[int]]] = {}
     for name, model in shown.models.items():
@@ -136,7 +136,7 @@ def _files(of: Scored) -> tuple[Path, Path]:
     return of.per_frame, of.forces
 
 
-def _said_of_intervals(asked: Exam, found: Mapping[str, Scores]) -> str:
+def _said_of_intervals(asked: Examined, found: Mapping[str, Scores]) -> str:
     (split, n_units), *_ = next(iter(found.values())).n_units.items()
     return f"F 95% interval: of F MAE on {split}, by a bootstrap over its {n_units} {asked.unit}, alike for all models."
 

@@ -88,6 +88,26 @@ def test_loading_never_unpickles(exported, monkeypatch):
     MaceBackend().load(exported[1])
 
 
+def test_students_of_one_size_are_loaded_as_they_are(tmp_path):
+    """They are copies of one empty network, and share nothing that is their own."""
+    backend = MaceBackend()
+    first = backend.build(TINY, E0S_EV, [alloy(0)], seed=1)
+    second = backend.build(TINY, {key: e0 - 2.0 for key, e0 in E0S_EV.items()}, [alloy(0).repeat(2)[:9]], seed=2)
+    assert first.spec.avg_num_neighbors != second.spec.avg_num_neighbors
+    frames, models = [alloy(5), alloy(6)], {"first": first, "second": second}
+    for name, model in models.items():
+        backend.save(model, tmp_path / name)
+    for name in ("first", "second", "first"):
+        loaded = backend.load(tmp_path / name)
+        assert loaded.spec == models[name].spec
+        pairs = zip(*(backend.potential(one, "cpu").compute(frames) for one in (loaded, models[name])), strict=True)
+        for found, expected in pairs:
+            assert found.energy_eV == expected.energy_eV
+            assert np.array_equal(found.forces_eV_per_A, expected.forces_eV_per_A)
+        for parameter in loaded.module.parameters():
+            parameter.data.zero_()
+
+
 def test_unknown_element_is_named(exported):
     atoms = alloy(1)
     atoms.symbols[0] = "Ni"

@@ -39,7 +39,10 @@ def folder(tmp_path_factory) -> Path:
     """A folder with a recipe, its data and foundation model, run to the end."""
     folder = write_alloy(tmp_path_factory.mktemp("run_train"))
     write_foundation(folder / "foundation.model")
-    write_recipe(folder, folder, iterations=1, baselines=[SCRATCH, LORA, HEADS], tracking={"enabled": False})
+    write_recipe(
+        folder, folder, iterations=1, baselines=[SCRATCH, LORA, HEADS], tracking={"enabled": False},
+        evaluate__speed_supercells=[],
+    )  # fmt: skip
     done = CliRunner().invoke(
         main, ["run", str(folder / "recipe.yaml"), "--workdir", str(folder / "run")], catch_exceptions=False
     )

@@ -106,6 +106,14 @@ def test_forces_of_other_structures_are_warned_of(task):
     assert said.startswith("train.extxyz: forces hardly agree with what python:EMT gives (correlation ")
 
 
+def test_energies_of_a_poor_teacher_are_no_other_sign(task):
+    """A network that nobody has trained may fall where labels rise, by any factor."""
+    spoil(times(fr.ENERGY, -40.0))
+    _, warnings = checked()
+    said = [said for said in warnings if said.endswith("they rise where the teacher's fall.")]
+    assert said[0].startswith("train.extxyz: energies are -4")
+
+
 def test_check_tells_what_it_read(task):
     lines, _ = checked()
     told = {line[:10].strip(): line[10:] for line in lines}

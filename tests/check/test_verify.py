@@ -91,6 +91,35 @@ def test_what_was_changed_is_found(finished, name, change, words):
     assert words in wrong()
 
 
+def edit(key: str, value: object) -> Callable[[Path], object]:
+    """Return what writes another value of a stage into its record."""
+
+    def change(path: Path) -> None:
+        record = json.loads(path.read_text())
+        assert key in record["values"]
+        path.write_text(json.dumps(record | {"values": record["values"] | {key: value}}))
+
+    return change
+
+
+@pytest.mark.parametrize(("stage", "key", "value"), [("iter-01/finetune", "epochs", 99), ("explore", "n_frames", 1)])
+def test_a_value_that_was_changed_in_a_record_is_found(finished, stage, key, value):
+    path = finished / stage / "stage.json"
+    then = json.loads(path.read_text())["values"][key]
+    edit(key, value)(path)
+    assert f"{stage}: {key} is {value} in stage.json and was {then}" in wrong()
+
+
+def test_a_kill_between_the_end_of_a_stage_and_its_event_makes_nothing_wrong(finished):
+    """Then the last word on it may be of the time before a redo."""
+    path, events = finished / "iter-00/finetune/stage.json", finished / "events.jsonl"
+    edit("epochs", -1)(path)
+    event = next(line for line in events.read_text().splitlines() if '"started", "stage": "iter-00/finetune"' in line)
+    with events.open("a") as file:
+        file.write(f"{event}\n")
+    assert verify(0)
+
+
 def rehash(stage: str, output: str) -> None:
     """Make the record of a stage agree with its files again."""
     path = RUN / stage / "stage.json"

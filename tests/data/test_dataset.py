@@ -156,7 +156,7 @@ def test_a_test_frame_in_train_is_named():
     train = [label(cell(i), frame_id=f"train-{i}") for i in range(3)]
     test = [label(cell(9), frame_id="test-0"), label(cell(2), frame_id="test-1")]
     with pytest.raises(DataError, match=r"test\.extxyz: frame 1 \(test-1\) also stands in train\.extxyz \(train-2\)"):
-        check_disjoint(task(), train, train, [], test)
+        check_disjoint(task(), train, train, [], {Path("test.extxyz"): test})
 
 
 def test_labels_round_trip(tmp_path):

@@ -114,8 +114,10 @@ def test_the_noise_of_labels_is_told_and_refused_beyond_a_limit():
     (said,) = check_noise(HERE, frames, copies(frames))
     assert said.startswith("train.extxyz: labels of equal structures differ by up to 2 meV/atom and 30 meV/A")
     turned = label(Atoms(twin.numbers, positions=-twin.positions, cell=-twin.cell.array, pbc=True))
+    assert list(check_noise(HERE, [frames[2], turned], copies([frames[2], turned]))) == []  # of equal labels
+    turned.info[fr.ENERGY] += 4 * 0.003
     (said,) = check_noise(HERE, [frames[2], turned], copies([frames[2], turned]))
-    assert "up to" in said
+    assert "up to 3 meV/atom" in said
     twin.arrays[fr.FORCES] *= -1
     with pytest.raises(DataError, match=r"frame 2 \(f2\) and frame 6 \(f2\) are one structure, but their labels"):
         list(check_noise(HERE, frames, copies(frames)))
@@ -124,6 +126,13 @@ def test_the_noise_of_labels_is_told_and_refused_beyond_a_limit():
     with pytest.raises(DataError, match=r"are 10002 meV/atom and 30 meV/A apart"):
         list(check_noise(HERE, frames, copies(frames)))
     assert list(check_noise(HERE, alloy(3), [])) == []
+
+
+def test_nothing_is_said_of_labels_that_are_equal():
+    frames = alloy(3)
+    frames.append(frames[1].copy())
+    frames[3].info[fr.ENERGY] += 1e-9
+    assert list(check_noise(HERE, frames, copies(frames))) == []
 
 
 def test_the_summary_names_the_frames_of_extremes():

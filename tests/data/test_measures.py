@@ -20,7 +20,7 @@ from ipip_ext import load_calculator
 from ipip_ext.data import frames as fr
 from ipip_ext.data import metrics
 from ipip_ext.errors import StageFailed
-from ipip_ext.measure.breakdown import Exam, read, take_apart
+from ipip_ext.measure.breakdown import Examined, read, take_apart
 from ipip_ext.potentials.base import Prediction
 from ipip_ext.recipe.evaluate import Evaluate
 from ipip_ext.report.html.structures import worst
@@ -189,7 +189,7 @@ def test_parts_by_a_key_that_differs_in_every_frame(tmp_path):
     _write_per_frame(tmp_path / "per_frame.csv", frames, said, {"test": range(12)})
     residuals = metrics.Residuals.of(frames, said)
     np.savez(tmp_path / "forces.npz", predicted=residuals.predicted_eV_per_A, reference=residuals.reference_eV_per_A)
-    exam = Exam(frames, ("md_step",), "start", 0)
+    exam = Examined(frames, ("md_step",), "start", 0)
     found = take_apart(exam, tmp_path / "per_frame.csv", tmp_path / "forces.npz", {"test": range(12)})
     parts = [row for row in found.rows if row["by"] == "md_step"]
     assert [part["value"] for part in parts] == [str(step) for step in range(12)]
@@ -244,13 +244,13 @@ def evaluated(folder: Path, frames: list[Atoms], said: list[Prediction]) -> tupl
 def test_parts_are_the_errors_of_their_frames_and_groups_are_drawn_whole(tmp_path):
     frames, said = made_up(0)
     files = evaluated(tmp_path, frames, said)
-    exam = Exam(frames, ("start", "temperature_K"), "start", seed=1)
+    exam = Examined(frames, ("start", "temperature_K"), "start", seed=1)
     splits = {"test": range(4), "some": [0, 2]}
     found = take_apart(exam, *files, splits)
     assert found.n_frames == {"test": 4, "some": 2}
     assert found.n_units == {"test": 4, "some": 2}
-    assert take_apart(Exam(frames, ("start",), "start", 1), *files, splits).n_units == {"test": 2, "some": 1}
-    assert take_apart(Exam(frames, (), "start", 1), *files, splits).n_units == {"test": 4, "some": 2}
+    assert take_apart(Examined(frames, ("start",), "start", 1), *files, splits).n_units == {"test": 2, "some": 1}
+    assert take_apart(Examined(frames, (), "start", 1), *files, splits).n_units == {"test": 4, "some": 2}
     for split, rows in (("test", range(4)), ("some", (0, 2))):
         direct = metrics.errors([frames[i] for i in rows], [said[i] for i in rows])
         assert {key: found.splits[split][key] for key in direct} == pytest.approx(direct)
@@ -260,7 +260,7 @@ def test_parts_are_the_errors_of_their_frames_and_groups_are_drawn_whole(tmp_pat
     assert found.splits["test"]["force_mae_600K_meV_per_A"] == pytest.approx(hot["force_mae_meV_per_A"])
     assert "force_mae_600K_meV_per_A" not in found.splits["some"]
     with pytest.raises(StageFailed, match="is not of the frames of this test set"):
-        take_apart(Exam(frames[:3], (), "start", 1), *files, splits)
+        take_apart(Examined(frames[:3], (), "start", 1), *files, splits)
 
 
 @pytest.mark.parametrize("names", [["f0", "f1", "f2", "f3"], ["a"] * 4, [7, 7, 8, 8], ["=1", "=1", "", "\x1b"]])
@@ -274,7 +274,7 @@ def test_frames_are_told_by_their_place_whatever_they_are_called(tmp_path, names
     residuals = metrics.Residuals.of(some, [said[i] for i in (0, 2, 3)])
     np.savez(tmp_path / "forces.npz", predicted=residuals.predicted_eV_per_A, reference=residuals.reference_eV_per_A)
     files = (tmp_path / "per_frame.csv", tmp_path / "forces.npz")
-    exam = Exam(frames, (), "start", 1)
+    exam = Examined(frames, (), "start", 1)
     assert read(frames, *files)[0] == [0, 2, 3]
     found = take_apart(exam, *files, {"all": [0, 2, 3], "last": [3]})
     assert found.n_frames == {"all": 3, "last": 1}
@@ -331,7 +331,7 @@ def test_a_failed_evaluation_leaves_no_finished_stage(tmp_path):
     fr.write_frames(tmp_path / "test.extxyz", frames)
     with pytest.raises(StageFailed, match="no label for frame f1"):
         Workspace(tmp_path / "run", EventBus([])).do(
-            evaluate, model=EMT_MODEL, exam=inputs.Exam(tmp_path / "test.extxyz", None, batch_size=2), align=None
+            evaluate, model=EMT_MODEL, exam=inputs.Examined(tmp_path / "test.extxyz", None, batch_size=2), align=None
         )
     assert not (tmp_path / "run/evaluate").exists()
 

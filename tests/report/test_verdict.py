@@ -10,7 +10,7 @@ from alloy import cell, label
 from evaluated import evaluated
 
 from ipip_ext.data import frames as fr
-from ipip_ext.measure.breakdown import Exam
+from ipip_ext.measure.breakdown import Examined
 from ipip_ext.potentials.base import Prediction
 from ipip_ext.report.html.against import ENERGY, FORCE, Against, against
 from ipip_ext.report.html.verdict import chiefs, headline, lines, sentences
@@ -85,7 +85,7 @@ def test_pairs_are_drawn_on_the_same_frames(tmp_path):
         ]
         files = evaluated(tmp_path / name, frames, said)
         made[name] = (files.per_frame, files.forces)
-    exam = Exam(frames, (), "start", 1)
+    exam = Examined(frames, (), "start", 1)
     found = against(exam, made["student"], {"other": made["other"]}, {"other": {"test": range(30)}})
     for one in found:
         assert one.change == pytest.approx(1 / 1.1 - 1, abs=1e-4)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import sys
 from pathlib import Path
 
 import pytest
 from alloy import refused
 from click.testing import CliRunner
+from killed import Killed, killed
 
-from ipip_ext import runner
+from ipip_ext import admission, runner
 from ipip_ext.check.status import status
 from ipip_ext.check.verify import verify
 from ipip_ext.cli.main import main
@@ -18,14 +21,11 @@ from ipip_ext.errors import UserError
 from ipip_ext.recipe.file import load_recipe
 from ipip_ext.run import redo, signals
 from ipip_ext.run.layout import PUBLISHED
+from ipip_ext.run.record import remove
 from ipip_ext.teachers.load import load_calculator
 
 RUN = Path("runs/tiny")
 SLOWER = ("finetune.lr=0.001", "finetune.epochs=2")
-
-
-class Killed(BaseException):
-    """What a kill would be."""
 
 
 @pytest.fixture
@@ -40,7 +40,8 @@ def finished(finished_run, tmp_path, monkeypatch) -> Path:
 def fresh(finished_run, tmp_path_factory) -> Path:
     """The run that was never any other: with the changed fine-tuning from the start."""
     folder = tmp_path_factory.mktemp("fresh") / "run"
-    runner.run(load_recipe(finished_run / "recipe.yaml", SLOWER), folder, quiet=True)
+    # there is no working directory of its own here, where a store of MLflow's could be
+    runner.run(load_recipe(finished_run / "recipe.yaml", (*SLOWER, "tracking.enabled=false")), folder, quiet=True)
     return folder
 
 
@@ -95,7 +96,7 @@ def test_one_that_was_stopped_before_it_had_begun_is_remembered(finished, monkey
     assert redo.pending(RUN) == ("finetune",)
     shutil.rmtree(RUN / "report")
     shutil.rmtree(RUN / "speed")
-    done = runner.admit(load_recipe(Path("recipe.yaml"), SLOWER), RUN)  # would be refused as another recipe's stages
+    done = admission.admit(load_recipe(Path("recipe.yaml"), SLOWER), RUN)  # would be refused as another recipe's stages
     assert done.finetune.epochs == 2
     stopped(monkeypatch, ("started", "iter-00/finetune"), None)
     assert redo.pending(RUN) == ()
@@ -138,6 +139,48 @@ def test_the_same_command_once_more_withdraws_nothing(finished, monkeypatch):
             runner.run(load_recipe(Path("recipe.yaml")), RUN, quiet=True)
     assert (RUN / "compare.csv").exists()
     assert CliRunner().invoke(main, ["compare", str(RUN)]).exit_code == 0
+
+
+@pytest.mark.slow
+def test_the_told_command_starts_over_until_the_folder_knows_of_it(finished, monkeypatch):
+    words = ["run", "recipe.yaml", "--redo", "speed"]
+    monkeypatch.setattr(sys, "argv", ["ipip-mace", *words])
+
+    def told() -> str:
+        return CliRunner().invoke(main, words).stderr.splitlines()[-1].partition("To go on: ")[2]
+
+    def stop(event: object) -> None:
+        if getattr(event, "name", "started") == "started" and getattr(event, "stage", "speed") == "speed":
+            raise signals.Stopped(signal.SIGTERM)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(runner, "refuse_other", lambda *_: stop(None))
+        assert told() == "ipip-mace run recipe.yaml --redo speed"
+    assert (RUN / "speed/stage.json").exists()
+    monkeypatch.setattr(signals, "at_safe_points", stop)
+    assert told() == "ipip-mace run recipe.yaml"
+    assert (RUN / "speed.part").exists()
+    assert redo.pending(RUN) == ()
+
+
+def test_what_is_removed_is_met_as_no_stage_on_the_way(tmp_path, monkeypatch):
+    """A finished stage and a part of it, removed as far as a kill lets it."""
+    for left in range(9):
+        for name, record in (("a", "stage.json"), ("b.part", "part.json")):
+            stage = tmp_path / str(left) / name
+            (stage / "deep").mkdir(parents=True)
+            for path in (stage / record, stage / "model", stage / "deep/file"):
+                path.write_text("{}")
+            with killed(monkeypatch, after=left) as death:
+                remove(stage)
+                death.come()
+            part = stage.with_name(f"{name.removesuffix('.part')}.part")
+            if stage.exists() and (stage / record).exists():
+                assert (stage / "deep/file").exists()  # whole
+                continue
+            assert not (part / "part.json").exists()  # so that nobody goes on in it
+            remove(part)
+            assert not list((tmp_path / str(left)).glob(f"{part.stem}*"))
 
 
 def test_what_is_not_a_run_s_is_kept(tmp_path):

@@ -21,7 +21,8 @@ pytestmark = pytest.mark.slow
 
 SIZES = {
     "pretrain__epochs": 40, "pretrain__batch_size": 4, "explore__n_steps": 300, "explore__frame_every": 25,
-    "tracking__enabled": False, "evaluate__speed_steps": 1,
+    "tracking__enabled": False, "evaluate__speed_steps": 1, "evaluate__speed_supercells": [],
+    "baselines": [{"kind": "teacher"}],
 }  # fmt: skip
 
 

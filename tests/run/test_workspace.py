@@ -259,3 +259,35 @@ def test_a_record_that_leads_out_of_its_folder_is_refused(tmp_path, stage, name)
         work(tmp_path).do(stage, Fit())
     assert work(tmp_path / "b", siblings=(tmp_path,)).do(stage, Fit()).answer == 42
     assert stage.calls == 2
+
+
+def test_a_stage_yields_to_what_only_the_comparison_depends_on(tmp_path, stage):
+    def do(**inputs):
+        place = work(tmp_path / "run").at("iter-00", yields_to=("test", "ood"))
+        return place.do(stage, Fit(), **inputs)
+
+    do(model="a", test="x", ood={"key": "start", "values": ["s1"]})
+    table = tmp_path / "run/compare.csv"
+    table.write_text("of before")
+    do(model="a", test="y", ood=None)
+    assert stage.calls == 2
+    assert not table.exists()
+    with pytest.raises(WorkspaceError, match=r"inputs\.model = 'a', now it is 'b'"):
+        do(model="b", test="x", ood=None)
+    do(model="a", test="y", ood=None)
+    assert stage.calls == 2
+
+
+def test_a_rehearsal_goes_on_past_a_stage_that_yields(tmp_path, stage):
+    work(tmp_path / "run").at(yields_to=("test",)).do(stage, Fit(), test="x")
+    rehearsal = work(tmp_path / "run", rehearsal=True)
+    assert rehearsal.at(yields_to=("test",)).do(stage, Fit(), test="y").answer == 42
+    assert rehearsal.yielded == ["count"]
+    assert stage.calls == 1
+    stage.kill = True
+    with pytest.raises(Killed):
+        work(tmp_path / "run").at(yields_to=("test",)).do(stage, Fit(), test="y")
+    with pytest.raises(Unfinished):
+        work(tmp_path / "run", rehearsal=True).at(yields_to=("test",)).do(stage, Fit(), test="z")
+    stage.kill = False
+    assert work(tmp_path / "run").at(yields_to=("test",)).do(stage, Fit(), test="z").answer == 42

@@ -12,7 +12,7 @@ from alloy import refused, write_alloy, write_recipe
 from click.testing import CliRunner
 from foundation import write_foundation
 
-from ipip_ext import runner
+from ipip_ext import admission
 from ipip_ext.backends.base import FitData, FitHooks, FitJob
 from ipip_ext.backends.conformance.task import Interrupted, alloy
 from ipip_ext.backends.mace.backend import MaceBackend
@@ -243,8 +243,8 @@ def test_it_is_adapted_once(folder):
 def test_a_finished_run_names_the_stage_from_which_a_change_starts_over(folder, sets, stage):
     recipe = load_recipe(folder / "recipe.yaml", sets)
     with pytest.raises(WorkspaceError, match=f"start over with --redo {stage}"):
-        runner.admit(recipe, folder / "run")
-    runner.admit(recipe, folder / "run", redo=stage)
+        admission.admit(recipe, folder / "run")
+    admission.admit(recipe, folder / "run", redo=stage)
 
 
 @pytest.mark.parametrize(

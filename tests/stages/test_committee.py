@@ -83,7 +83,7 @@ def run(tmp_path_factory, alloy_data) -> Path:
     write_recipe(
         folder, alloy_data, tracking__enabled=False, label__policy="cross",
         label__reference={"calculator": REFERENCE, "budget": 3, "choice": "diverse", "candidates_per_label": 2},
-        committee={"size": 3, "export": True}, baselines=[{"kind": "teacher"}],
+        committee={"size": 3, "export": True}, baselines=[{"kind": "teacher"}], evaluate__speed_supercells=[],
     )  # fmt: skip
     with contextlib.chdir(folder):
         done = CliRunner().invoke(main, ["run", "recipe.yaml"], catch_exceptions=False)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -19,6 +21,9 @@ from ipip_ext.errors import ModelFileError
 
 WEIGHTS, SPEC, NATIVE = "student.safetensors", "student.json", "student.model"
 _FORMAT = 1
+
+_KEPT = 8
+"""Sizes of students that a process keeps an empty one of."""
 
 
 def save(student: Student, folder: Path) -> None:
@@ -45,7 +50,7 @@ def load(folder: Path) -> Student:
         weights = load_file(folder / WEIGHTS)
         if not fits(spec, weights):  # before anything is built, whose size is the spec's word
             raise _unfit(folder)
-        student = build(spec, seed=0)
+        student = _without_weights(spec)
     except (SafetensorError, OSError, ValidationError):
         raise _unfit(folder) from None
     except ModelFileError:
@@ -58,6 +63,21 @@ def load(folder: Path) -> Student:
     student.module.load_state_dict(weights)
     student.home = home_file.load(folder / WEIGHTS, len(invariant_columns(student.module)))
     return student
+
+
+def _without_weights(spec: Spec) -> Student:
+    """Return a student whose weights and buffers are yet to be loaded."""
+    alike = replace(spec, e0s_eV=(0.0,) * len(spec.e0s_eV), avg_num_neighbors=1.0, force_scale_eV_per_A=1.0)
+    module = _empty(json.dumps(alike.as_json(), sort_keys=True)).clone().module
+    for block in module.get_submodule("interactions").children():
+        block.avg_num_neighbors = spec.avg_num_neighbors  # type: ignore[assignment] # a number, in no state_dict
+    return Student(spec, module)
+
+
+@lru_cache(maxsize=_KEPT)
+def _empty(spec: str) -> Student:
+    """Return a student to be copied: to build one takes e3nn ten times as long."""
+    return build(Spec.from_json(json.loads(spec)), seed=0)
 
 
 def _fits(value: torch.Tensor, mine: torch.Tensor) -> bool:

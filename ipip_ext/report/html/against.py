@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ipip_ext.measure.breakdown import Exam, read
+from ipip_ext.measure.breakdown import Examined, read
 from ipip_ext.potentials.base import Array
 
 FORCE, ENERGY = "force_mae_meV_per_A", "energy_mae_meV_per_atom"
@@ -89,15 +89,15 @@ class Against:
 
 
 def against(
-    exam: Exam, student: tuple[Path, Path], baselines: Mapping[str, tuple[Path, Path]],
+    exam: Examined, student: tuple[Path, Path], baselines: Mapping[str, tuple[Path, Path]],
     splits: Mapping[str, Mapping[str, Sequence[int]]],
 ) -> list[Against]:  # fmt: skip
     """Return the student beside each baseline on every split that both have, forces and energies.
 
     student, baselines: per_frame and forces of their evaluations. splits: by baseline, places of the frames of each
     split in the exam.
-    Both are drawn on the same resampled frames (paired percentile bootstrap over the units of `Exam`), so that frames
-    that are hard for all cancel.
+    Both are drawn on the same resampled frames (paired percentile bootstrap over the units of `Examined`), so that
+    frames that are hard for all cancel.
     """
     mine, found = _Sums(exam, *student), []
     for name, files in baselines.items():
@@ -106,6 +106,8 @@ def against(
             a, b = mine.units(places), theirs.units(places)
             for column, index in _COLUMNS.items():
                 per = a[:, index + 2].sum()
+                if not per:  # no frame of the split has such a label
+                    continue
                 errors = [float(units[:, index].sum() / per * 1e3) for units in (a, b)]
                 low, high = _interval(a[:, index], b[:, index], exam.seed)
                 found.append(Against(name, split, column, errors[0], errors[1], low, high))
@@ -115,7 +117,7 @@ def against(
 class _Sums:
     """What the errors of one evaluation are made of, frame by frame."""
 
-    def __init__(self, exam: Exam, per_frame: Path, forces: Path) -> None:
+    def __init__(self, exam: Examined, per_frame: Path, forces: Path) -> None:
         self._exam = exam
         self._where, residuals = read(exam.frames, per_frame, forces)
         self._sums = residuals.sums()

@@ -85,11 +85,12 @@ def _verdict(found: Findings) -> Html:
         if not model.is_iteration
     }
     said = verdict.sentences(found.against, found.rows, shares)
-    first = paragraph(verdict.headline(found.against, student["force_mae_meV_per_A"]))
+    first = paragraph(verdict.headline(found.against, student.get("force_mae_meV_per_A")))
     box = element("div", first, element("ul", *(element("li", text(line)) for line in said)), class_="verdict")
     if not found.against:
         return box
-    tables = (table(lines, classes=marks) for lines, marks in (verdict.lines(found.against, kind) for kind in KINDS))
+    kinds = [kind for kind in KINDS if any(a.column == kind for a in found.against)]
+    tables = (table(lines, classes=marks) for lines, marks in (verdict.lines(found.against, kind) for kind in kinds))
     caveats = [
         f"Square brackets: 95 % interval by a paired bootstrap over {found.unit} of the test set, both models on the"
         " same; it tells how much the choice of test frames matters. ▼: the student errs"

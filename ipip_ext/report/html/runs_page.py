@@ -55,8 +55,11 @@ def _verdict(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return a line for each run: the student's force error, and the baseline that comes nearest or is ahead."""
     found = []
     for run in dict.fromkeys(row["run"] for row in rows):
-        mine = [row for row in rows if row["run"] == run and row["split"] == "test"]
-        student = next(row for row in mine if row["role"] == "ipip")
+        mine = [row for row in rows if row["run"] == run and row["split"] == "test" and row.get(FORCE) is not None]
+        student = next((row for row in mine if row["role"] == "ipip"), None)
+        if student is None:
+            found.append(f"{run}: no test frame has forces to compare.")
+            continue
         others = [row for row in mine if row["role"] == "baseline"]
         said = f"{run}: the student's force error on the test frames is {student[FORCE]:.0f} meV/Å"
         if others:
@@ -81,7 +84,7 @@ def _learning(curves: plots.LearningCurves, tables: Sequence[Table]) -> Html:
 def _pareto(rows: Sequence[Mapping[str, Any]]) -> Html:
     splits: dict[str, list[Point]] = defaultdict(list)
     for row in rows:
-        if row["md_step_ms"] is not None and row["role"] != "iteration":
+        if row["md_step_ms"] is not None and row["role"] != "iteration" and row.get(FORCE) is not None:
             label = f"{row['run']}: {row['model']}"
             splits[row["split"]].append(Point(label, row["role"], row["md_step_ms"], row[FORCE]))
     if not splits:
@@ -90,18 +93,28 @@ def _pareto(rows: Sequence[Mapping[str, Any]]) -> Html:
     return picture(figures.pareto(splits), "force error against the time of an MD step", caption)
 
 
+def test_files(record: Mapping[str, Any]) -> str:
+    """Return the beginnings of the hashes of a run's test files, each with the name of its set if it has one."""
+    given = record["fingerprint"]["inputs"]["test"]
+    short = {
+        name: str(value).removeprefix("sha256:")[:16]
+        for name, value in (given.items() if isinstance(given, Mapping) else [("", given)])
+    }
+    return ", ".join(f"{name} {value}".strip() for name, value in short.items())
+
+
 def _origins(origins: Sequence[tuple[str, int, Mapping[str, Any]]]) -> Html:
     head = ["run", "seed", "train", "valid", "test file (SHA-256)", "ipip-mace", "torch", "processor", "accelerator"]
     lines = []
     for name, seed, record in origins:
         counts = [str(record["values"][key]) for key in ("n_train", "n_valid")]
         versions, hardware = record.get("versions", {}), record.get("hardware", {})
-        test = str(record["fingerprint"]["inputs"]["test"]).removeprefix("sha256:")
+        test = test_files(record)
         more = [
             versions.get("ipip-mace"),
             versions.get("torch"),
             hardware.get("processor"),
             hardware.get("accelerator"),
         ]
-        lines.append([name, str(seed), *counts, test[:16], *(str(value or "-") for value in more)])
+        lines.append([name, str(seed), *counts, test, *(str(value or "-") for value in more)])
     return table([head, *lines])

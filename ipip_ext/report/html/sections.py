@@ -32,7 +32,7 @@ def pareto(rows: Rows, said: str) -> Html:
     """Return error against speed. said: how speed was measured."""
     splits: dict[str, list[Point]] = defaultdict(list)
     for row in rows:
-        if row["md_step_ms"] is not None:
+        if row["md_step_ms"] is not None and row.get(FORCE) is not None:
             splits[row["split"]].append(Point(row["model"], row["role"], row["md_step_ms"], row[FORCE]))
     if not splits:
         return NOTHING
@@ -44,7 +44,9 @@ def energy_parity(per_frame: Mapping[str, Path]) -> Html:
     """Return predicted against reference energies. per_frame: of the models' evaluations."""
     pairs = {}
     for name, path in per_frame.items():
-        rows = read_csv(path)
+        rows = [row for row in read_csv(path) if row["reference_energy_eV"]]
+        if not rows:
+            return NOTHING
         pairs[name] = (
             [float(row["reference_energy_eV"]) / int(row["n_atoms"]) for row in rows],
             [float(row["predicted_energy_eV"]) / int(row["n_atoms"]) for row in rows],
@@ -59,7 +61,8 @@ def parts(rows: Rows, models: Sequence[str]) -> Html:
     (split, *_) = dict.fromkeys(row["split"] for row in rows)
     drawings, tables_ = [], []
     for by in dict.fromkeys(row["by"] for row in rows if row["by"] != "all"):
-        mine = [row for row in rows if (row["split"], row["by"]) == (split, by) and row["model"] in models]
+        here = [row for row in rows if (row["split"], row["by"]) == (split, by) and row.get(FORCE) is not None]
+        mine = [row for row in here if row["model"] in models]
         errors: dict[str, dict[str, float]] = {name: {} for name in models}
         counts: dict[str, int] = {}
         for row in mine:

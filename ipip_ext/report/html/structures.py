@@ -16,7 +16,7 @@ from matplotlib.colors import to_hex
 
 from ipip_ext.data import frames as fr
 from ipip_ext.data.tables import read_csv
-from ipip_ext.measure.breakdown import TEMPERATURE, Exam, places, read
+from ipip_ext.measure.breakdown import TEMPERATURE, Examined, places, read
 from ipip_ext.potentials.base import Array
 from ipip_ext.report.html.atoms import SIDE_PX, STYLE, View
 from ipip_ext.report.html.parts import Html, data_uri, element, join, paragraph, picture, table
@@ -46,7 +46,7 @@ class Worst:
     energy_error_meV_per_atom: float
 
 
-def worst(exam: Exam, models: Mapping[str, tuple[Path, Path]]) -> list[Worst]:
+def worst(exam: Examined, models: Mapping[str, tuple[Path, Path]]) -> list[Worst]:
     """Return the frames on which the first of `models` has the largest force MAE, the worst first.
 
     models: by name, per_frame and forces of its evaluation.
@@ -54,9 +54,9 @@ def worst(exam: Exam, models: Mapping[str, tuple[Path, Path]]) -> list[Worst]:
     (student, files), *_ = models.items()
     where, residuals = read(exam.frames, *files)
     told = {name: _by_place(exam, per_frame) for name, (per_frame, _) in models.items()}
-    errors = [told[student][place] for place in where]
+    errors = [told[student].get(place, -np.inf) for place in where]
     found = []
-    for row in np.argsort([-error for error in errors], kind="stable")[:N_SHOWN]:
+    for row in np.argsort([-error for error in errors], kind="stable")[: min(N_SHOWN, len(told[student]))]:
         place = where[row]
         frame, mine = exam.frames[place], residuals.frames([int(row)])
         found.append(
@@ -70,15 +70,17 @@ def worst(exam: Exam, models: Mapping[str, tuple[Path, Path]]) -> list[Worst]:
     return found
 
 
-def _by_place(exam: Exam, per_frame: Path) -> dict[int, float]:
-    """Return the force MAE of each frame that an evaluation holds, by its place in the exam, meV/Angstrom."""
+def _by_place(exam: Examined, per_frame: Path) -> dict[int, float]:
+    """Return the force MAE of each frame that has forces, by its place in the exam, meV/Angstrom."""
     table = read_csv(per_frame)
     found = zip(places(exam.frames, per_frame, table), table, strict=True)
-    return {place: float(row["force_mae_meV_per_A"]) for place, row in found}
+    return {place: float(row["force_mae_meV_per_A"]) for place, row in found if row.get("force_mae_meV_per_A")}
 
 
 def section(found: Sequence[Worst], start_key: str) -> Html:
-    """Return the frames as a table and as pictures. start_key: info key of where a frame came from."""
+    """Return the frames as a table and as pictures, if there are any. start_key: info key of a frame's origin."""
+    if not found:
+        return Html("")
     models = list(dict.fromkeys(name for one in found for name in one.force_mae_meV_per_A))
     head = ["frame", "formula", start_key, "T (K)", "E error", "worst atom", *(f"{name} F MAE" for name in models)]
     lines = [
@@ -87,7 +89,7 @@ def section(found: Sequence[Worst], start_key: str) -> Html:
             one.frame.get_chemical_formula(),
             str(one.frame.info.get(start_key, "-")),
             _said(one.frame.info.get(TEMPERATURE)),
-            f"{one.energy_error_meV_per_atom:.1f}",
+            "-" if np.isnan(one.energy_error_meV_per_atom) else f"{one.energy_error_meV_per_atom:.1f}",
             _worst_atom(one),
             *(f"{one.force_mae_meV_per_A[name]:.0f}" if name in one.force_mae_meV_per_A else "-" for name in models),
         ]

@@ -11,9 +11,14 @@ _LIKE = 1.1
 """Speeds within this factor count as equal: timing scatters by some per cent."""
 
 
-def headline(found: Sequence[Against], student_mae_meV_per_A: float) -> str:
-    """Return the verdict on forces in a sentence: against the teacher, or else against the first baseline."""
+def headline(found: Sequence[Against], student_mae_meV_per_A: float | None) -> str:
+    """Return the verdict on forces in a sentence: against the teacher, or else against the first baseline.
+
+    student_mae_meV_per_A: None where no test frame has forces.
+    """
     first = {a.baseline: a for a in _first(found, FORCE)}
+    if student_mae_meV_per_A is None:
+        return "No test frame has forces to compare; energies are compared alone."
     own = f"{student_mae_meV_per_A:.0f} meV/Å"
     if not first:
         return (

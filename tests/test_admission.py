@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from alloy import assert_refused, contents, refused, write_recipe
 
-from ipip_ext import runner
+from ipip_ext import admission
 from ipip_ext.errors import WorkspaceError
 from ipip_ext.recipe.file import dump_recipe, load_recipe
 from ipip_ext.run.layout import EVENTS, RECIPE
@@ -52,14 +52,14 @@ def test_a_run_that_was_killed_at_its_outset_goes_on(here):
     recipe, folder = load_recipe(Path("recipe.yaml")), Path("run")
     folder.mkdir()
     (folder / EVENTS).touch()
-    runner.refuse_other(recipe, folder, ())
+    admission.refuse_other(recipe, folder, ())
     (folder / RECIPE).write_text(dump_recipe(recipe))
-    runner.refuse_other(recipe, folder, ())
+    admission.refuse_other(recipe, folder, ())
     (folder / EVENTS).unlink()
     with pytest.raises(WorkspaceError, match="was written by no run"):
-        runner.refuse_other(recipe, folder, ())
+        admission.refuse_other(recipe, folder, ())
 
 
 def test_the_recipe_of_a_run_folder_may_go_on_in_it(finished_run):
     folder = finished_run / "runs/tiny"
-    runner.refuse_other(load_recipe(folder / RECIPE), folder, ())
+    admission.refuse_other(load_recipe(folder / RECIPE), folder, ())
