@@ -87,7 +87,7 @@ class Executors:
 
     def _check_class(self, where: str, kind: str, told: Any) -> None:
         if not isinstance(told, Mapping) or "class" not in told:
-            raise RecipeError(f"{self.path}: {where}: needs class: a {kind} of Parsl's, such as {_EXAMPLES[kind]}.")
+            raise RecipeError(f"{self.path}: {where}: needs class: one of Parsl's, such as {_EXAMPLES[kind]}.")
         given = {key: value for key, value in told.items() if key != "class"}
         self._check_keys(where, self._class(where, kind, told["class"]), given, _OURS[kind])
         for inner in ("provider", "launcher"):
