@@ -198,7 +198,9 @@ def test_a_second_run_trains_nothing(finished, changes, monkeypatch):
     before, table = times(), (RUN / "compare.csv").read_bytes()
     output = cli("run", "recipe.yaml", *(part for change in changes for part in ("--set", change)))
     # it may be another iteration's model then, and the page of the report shows the recipe
-    assert computed() == (["model", "report"] if "min_improvement=0.001" in changes else [])
+    made = [stage for stage in computed() if stage != "home"]  # of the model that was exported anew
+    assert made == (["model", "report"] if "min_improvement=0.001" in changes else [])
+    assert made or not computed()
     assert {stage: t for stage, t in times().items() if stage not in computed()} == {
         stage: t for stage, t in before.items() if stage not in computed()
     }
