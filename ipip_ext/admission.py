@@ -25,7 +25,7 @@ from ipip_ext.stages.order import FIRST_STAGE, STAGES, divides
 
 Check = Callable[[Recipe], object]
 
-_PATHS = frozenset({"data.train", "data.test", "data.valid", "data.isolated_atoms", "explore.starts", "sample.starts"})
+_PATHS = frozenset({"data.train", "data.valid", "data.isolated_atoms", "explore.starts", "sample.starts"})
 """Compared by content, by the stages that read them."""
 
 
