@@ -21,14 +21,12 @@ from ipip_ext.run.layout import EVENTS, MODEL, RECIPE, is_run
 from ipip_ext.run.plain import flatten
 from ipip_ext.run.redo import pending
 from ipip_ext.run.workspace import Unfinished, Workspace
-from ipip_ext.stages.order import DIVIDES, FIRST_STAGE, STAGES
+from ipip_ext.stages.order import FIRST_STAGE, STAGES, divides
 
 Check = Callable[[Recipe], object]
 
-_PATHS = frozenset({"data.train", "data.test", "data.valid", "data.isolated_atoms", "explore.starts", "sample.starts"})
+_PATHS = frozenset({"data.train", "data.valid", "data.isolated_atoms", "explore.starts", "sample.starts"})
 """Compared by content, by the stages that read them."""
-
-_DIVIDES = tuple(f"{key}." for key in DIVIDES)
 
 
 def admit(recipe: Recipe, folder: Path, redo: str | None = None, check: Check = preflight.check) -> Recipe:
@@ -136,7 +134,7 @@ def changes(recipe: Recipe, folder: Path) -> list[tuple[str, Any, Any]]:
     return [
         (key, old, new)
         for key, (old, new) in differences(recipe, folder).items()
-        if key.split(".")[0] in FIRST_STAGE and key not in _PATHS and not f"{key}.".startswith(_DIVIDES)
+        if key.split(".")[0] in FIRST_STAGE and key not in _PATHS and not divides(key)
     ]
 
 

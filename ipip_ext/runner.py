@@ -21,7 +21,7 @@ from ipip_ext.run.layout import EVENTS, FINDINGS, LOG, MODEL, RECIPE
 from ipip_ext.run.redo import intend, settle, withdraw
 from ipip_ext.run.stage import Done, Surroundings
 from ipip_ext.run.workspace import Workspace
-from ipip_ext.stages.order import NO_MODEL_OF
+from ipip_ext.stages.order import NO_MODEL_OF, divides
 from ipip_ext.tracking.mirror import MlflowMirror
 
 
@@ -117,7 +117,7 @@ def _begin(recipe: Recipe, folder: Path, redo: tuple[str, ...], show: Sink | Non
     if show is not None:
         bus.sinks.append(show)
     if differ or redo:
-        is_other_model = not {key.split(".")[0] for key in differ} <= NO_MODEL_OF
+        is_other_model = any(key.split(".")[0] not in NO_MODEL_OF and not divides(key) for key in differ)
         withdraw(folder, model=is_other_model or any(precedes(name, MODEL) for name in redo))
         why = f"starts over from {' and '.join(redo)}" if redo else "the recipe has changed"
         bus.emit(Event("run", "withdrawn", why))

@@ -18,7 +18,9 @@ HOME = "home.safetensors"
 
 log = logging.getLogger("ipip_ext.home")
 
-_FORMAT = "1"
+_KEY, _OF = "home", "1 of "
+"""Format, and whose home it is. One word alone stands in the header: several would stand in any order."""
+
 _MOST_BYTES = 64_000_000
 
 
@@ -29,7 +31,7 @@ def save(home: Home, weights: Path) -> Path:
         parts = {"mean": region.mean, "whitening": region.whitening, "places": region.places, "unit": region.unit}
         arrays |= {f"{number}.{key}": np.ascontiguousarray(part, dtype=np.float32) for key, part in parts.items()}
     path = weights.with_name(HOME)
-    save_file(arrays, path, {"format": _FORMAT, "weights_sha256": sha256(weights)})
+    save_file(arrays, path, {_KEY: _OF + sha256(weights)})
     return path
 
 
@@ -52,10 +54,10 @@ def _read(path: Path, weights_sha256: str, n_features: int) -> Home:
     if path.stat().st_size > _MOST_BYTES:
         raise ValueError("too large")
     with safe_open(path, framework="np") as file:
-        told = file.metadata() or {}
-        if told.get("format") != _FORMAT:
+        told = (file.metadata() or {}).get(_KEY, "")
+        if not told.startswith(_OF):
             raise ValueError("of an unknown format")
-        if told.get("weights_sha256") != weights_sha256:
+        if told != _OF + weights_sha256:
             raise ValueError("of another student")
         arrays = {key: np.asarray(file.get_tensor(key), dtype=np.float64) for key in file.keys()}  # noqa: SIM118
     numbers = sorted({int(key.partition(".")[0]) for key in arrays})

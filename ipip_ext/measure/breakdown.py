@@ -78,11 +78,11 @@ def take_apart(exam: Examined, per_frame: Path, forces: Path, splits: Mapping[st
     """
     where, residuals = read(exam.frames, per_frame, forces)
     found = Scores({}, {}, {}, [])
-    for split, places in splits.items():
-        wanted = set(places)
+    for split, picked in splits.items():
+        wanted = set(picked)
         rows = [row for row, i in enumerate(where) if i in wanted]
-        if len(rows) != len(places):
-            raise StageFailed(f"{per_frame}: holds {len(rows)} of the {len(places)} frames of {split}; evaluate anew.")
+        if len(rows) != len(picked):
+            raise StageFailed(f"{per_frame}: holds {len(rows)} of the {len(picked)} frames of {split}; evaluate anew.")
         of = [where[row] for row in rows]
         errors, parts, n_units = _on(exam, of, residuals.frames(rows))
         found.splits[split] = errors | _told(parts[1:], is_first=not found.splits)

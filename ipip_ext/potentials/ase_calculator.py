@@ -89,7 +89,7 @@ class PotentialCalculator(Calculator):  # type: ignore[misc]
         if name in _AT_HOME and name not in self.implemented_properties:
             raise PropertyNotImplementedError(
                 f"{self.potential.name}: can't tell where it is at home; a student can whose folder holds"
-                " home.safetensors, which `ipip-mace run` writes since version 0.1.0 (for an older run: --redo model)."
+                " home.safetensors, which `ipip-mace run` writes (for an older run: with --redo model)."
             )
         return super().get_property(name, atoms, allow_calculation)
 

@@ -19,5 +19,11 @@ because the stages they touch compare their own parameters."""
 
 DIVIDES = ("data.ood", "data.test")
 """Keys that nothing but the comparison depends on: `prepare` and the evaluations yield to them, trainings stay."""
+
 NO_MODEL_OF = frozenset({"baselines", "evaluate", "tracking", "threads", "parallel"})
 """Sections on which no student depends, nor which of them is chosen."""
+
+
+def divides(key: str) -> bool:
+    """Whether nothing but the comparison depends on a key of the recipe."""
+    return any(f"{key}.".startswith(f"{one}.") for one in DIVIDES)

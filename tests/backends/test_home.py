@@ -15,6 +15,7 @@ from tiny_mace import TINY
 
 from ipip_ext import load_calculator, load_potential
 from ipip_ext.backends import home as homes
+from ipip_ext.backends import home_file
 from ipip_ext.backends.conformance.task import E0S_EV
 from ipip_ext.backends.home_file import HOME
 from ipip_ext.backends.mace.backend import MaceBackend
@@ -202,6 +203,15 @@ def test_the_home_of_another_student_is_not_taken(copy, caplog):
     backend.export(backend.build(TINY, E0S_EV, [label(cell(0))], seed=2), copy)
     assert not has_home(load_potential(copy))
     assert "of another student" in str(caplog.messages)
+
+
+def test_a_home_is_written_alike_each_time(student, copy):
+    """So that what is made from it need not be made anew."""
+    made = set()
+    for _ in range(8):
+        home_file.save(MaceBackend().load(student).home, copy / "student.safetensors")
+        made.add((copy / HOME).read_bytes())
+    assert made == {(student / HOME).read_bytes()}
 
 
 def test_a_student_that_is_changed_is_at_home_no_more(student):

@@ -78,7 +78,7 @@ def grid(tmp_path, finished_grid, monkeypatch) -> Path:
 @pytest.mark.slow
 def test_what_variants_share_is_computed_once_a_seed(finished_grid):
     shared = {"prepare", "explore", "iter-00/pretrain", "baseline-teacher/evaluate"}
-    own = {"iter-00/finetune", "iter-00/evaluate", "model", "speed", "report"}
+    own = {"iter-00/finetune", "iter-00/evaluate", "model", "home", "speed", "report"}
     for seed in (3, 4):
         first, second = (finished_grid / GRID / variant / f"seed-{seed}" for variant in (SLOW, FAST))
         assert {stage for _, stage in said(first, "started")} == shared | own

@@ -331,7 +331,7 @@ def test_a_failed_evaluation_leaves_no_finished_stage(tmp_path):
     fr.write_frames(tmp_path / "test.extxyz", frames)
     with pytest.raises(StageFailed, match="no label for frame f1"):
         Workspace(tmp_path / "run", EventBus([])).do(
-            evaluate, model=EMT_MODEL, exam=inputs.Examined(tmp_path / "test.extxyz", None, batch_size=2), align=None
+            evaluate, model=EMT_MODEL, exam=inputs.Exam(tmp_path / "test.extxyz", None, batch_size=2), align=None
         )
     assert not (tmp_path / "run/evaluate").exists()
 

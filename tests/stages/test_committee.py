@@ -279,8 +279,8 @@ def test_the_report_sets_expected_errors_beside_those_on_test_frames(run):
     }
     assert told.keys() == splits.keys()
     table = (run / "compare.txt").read_text()
-    lines = {words[0]: words for words in map(str.split, table.split("expected errors of committee")[1].splitlines())
-             if words}  # fmt: skip
+    block = table.split("expected errors of committee")[1].split("\n\n")[0]
+    lines = {words[0]: words for words in map(str.split, block.splitlines()) if words}
     for split, some in splits.items():
         error, expected = [], []
         for frame, opinion in zip(some, joint.opinions(some), strict=True):

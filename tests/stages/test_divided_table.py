@@ -107,7 +107,7 @@ def test_new_test_frames_are_looked_for_in_what_was_trained_on(finished):
     recipe = yaml.safe_load(Path("recipe.yaml").read_text())
     recipe["data"]["test"] = {"fresh": "data/test.extxyz", "seen": "data/seen.extxyz"}
     Path("other.yaml").write_text(yaml.safe_dump(recipe))
-    words = ("iter-00/label/pool.extxyz: 1 frames to train on are near duplicates of test frames", "from seen")
+    words = ("iter-00/label/pool.extxyz: 1 frames to train on are near duplicates of test frames", "test-seen-00000")
     assert_refused(words, "run", "other.yaml")
     assert all_hold()
 
