@@ -52,7 +52,7 @@ def test_handing_on_waits_for_nothing():
         (2, lambda v: [10, 20, 30][v] == 30 and f"{v:03d}" == "002" and float(v) == 2.0),
         ([1, 2], lambda v: list(v) == [1, 2] and len(v) == 2 and bool(v)),
         ("word", lambda v: v == "word" and {v: 1}["word"] == 1 and str(v) == "word"),
-        (Path("file"), lambda v: open(v, "w").close() is None),  # noqa: PTH123, SIM115 - as a library opens it
+        (Path("file"), lambda v: open(v, "w").close() is None),  # noqa: PTH123 - as a library opens it
     ],
 )
 def test_looking_waits(value, looked, here):

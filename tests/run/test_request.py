@@ -24,7 +24,8 @@ from ipip_ext.stages.train import finetune
 @pytest.mark.parametrize(
     "value",
     [
-        None, True, 3, -0.0, 0.1 + 0.2, math.inf, "text\n\x1b é", Path("a/b"), [1, [2]], (1, (2, "x")), {"a": {"b": (1,)}},
+        None, True, 3, -0.0, 0.1 + 0.2, math.inf, "text\n\x1b é", Path("a/b"), [1, [2]], (1, (2, "x")),
+        {"a": {"b": (1,)}},
         {1: "one", (2, 3): None}, {"is": "a key of ours"}, {"path": 1}, frozenset({1}), Task(Path("t"), Path("v")),
         Model(Student("mace", Path("m"))), Model(Calculator({"mace": "x", "kwargs": {"a": 1}})),
     ],
