@@ -29,7 +29,7 @@ def run(recipe: Recipe, work: Workspace) -> Done:
     """Run every iteration of `recipe`, reusing whatever `work` already holds; return the report."""
     data = prepare_data(recipe, work)
     task = Task(data.train, data.valid)
-    exam = Exam(data.test, recipe.data.ood, recipe.evaluate.batch_size, getattr(data, "test_sets", ()))
+    exam = Exam(data.test, recipe.data.ood, recipe.evaluate.batch_size, data.get("test_sets", ()))
     setting = Setting(recipe, work, data, exam)
     work.ahead(lambda: begin_baselines(setting, task))
     explored = work.do(explore, recipe.explore, teacher=setting.teacher, starts=data.starts)

@@ -118,6 +118,8 @@ class Submitted:
         if trouble := self._cluster.trouble(self._executor):
             raise JobLost(f"executor {self._executor}: gets no nodes: {_words_of(trouble)}")
         error = self._future.exception()
+        if isinstance(error, JobLost):
+            raise JobLost(f"executor {self._executor}: {error}.")
         if isinstance(error, ModuleNotFoundError):
             raise JobLost(
                 f"executor {self._executor}: its Python has no {error.name}; let worker_init load an environment with"

@@ -19,11 +19,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ipip_ext.errors import DeviceLost, IpipError
+from ipip_ext.errors import DeviceLost, IpipError, JobLost
 from ipip_ext.run import disk, lock, parts, provenance, request
 from ipip_ext.run.carry_out import compute
 from ipip_ext.run.events import Event, EventBus, log
-from ipip_ext.run.outside import BEAT, EVENTS, LOG, RESULT, RUNNING
+from ipip_ext.run.outside import BEAT, EVENTS, LATE_S, LOG, RESULT, RUNNING
 from ipip_ext.run.stage import Context, Done, Outputs, Surroundings
 
 _BEAT_S = 1.0
@@ -60,7 +60,17 @@ def serve(path: Path) -> bool:
 
 
 def serve_here(path: str) -> None:
-    """Carry out the request in `path` in a worker that serves others too; end one that is fit for no other."""
+    """Carry out the request in `path` in a worker that serves others too; end one that is fit for no other.
+
+    Raises JobLost where this machine doesn't see it.
+    """
+    until = time.monotonic() + LATE_S
+    while not Path(path).exists():
+        if time.monotonic() > until:
+            raise JobLost(
+                f"{provenance.host()} doesn't see {path}; jobs need a file system that they share with the run"
+            )
+        time.sleep(0.1)
     if not serve(Path(path)):
         os._exit(1)
 

@@ -32,8 +32,8 @@ REQUEST, RUNNING, EVENTS, LOG, RESULT, BEAT = (
     "request.json", "running.json", "events.jsonl", "log.txt", "result.json", "beat",
 )  # fmt: skip
 
-_LATE_S = 5.0
-"""Seconds that a result may take to be seen here once its process is gone: network file systems look now and then."""
+LATE_S = 5.0
+"""Seconds that a file may take to be seen by the other side: network file systems look now and then."""
 
 _WAITS_S = 60.0
 """Seconds without a place after which that is said."""
@@ -127,7 +127,7 @@ class Dispatch:
         if not self.job.is_gone():
             self._say_that_it_waits()
             return False
-        late = time.monotonic() + _LATE_S
+        late = time.monotonic() + LATE_S
         while (result := self._result()) is None and time.monotonic() < late:
             time.sleep(0.1)
         if result is not None:

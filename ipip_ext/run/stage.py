@@ -123,6 +123,10 @@ class Done:
             return record["values"][name]
         raise AttributeError(f"stage {record['stage']} has no output {name}")
 
+    def get(self, name: str, default: Any) -> Any:
+        """Return the output `name`, `default` if the stage has left none of that name."""
+        return getattr(self, name, default)
+
 
 class Coming(Done, IsLate):
     """A stage that is under way: its outputs stand for what will be there, and wait when they are looked at."""
@@ -143,3 +147,9 @@ class Coming(Done, IsLate):
         if self.source.is_over:
             return getattr(self.source.wait(), name)
         return Later(lambda: getattr(self.source.wait(), name), (self.source,))
+
+    def get(self, name: str, default: Any) -> Any:
+        """Return the output `name`, or what stands for it; `default` if the stage leaves none of that name."""
+        if self.source.is_over:
+            return self.source.wait().get(name, default)
+        return Later(lambda: self.source.wait().get(name, default), (self.source,))

@@ -1,0 +1,316 @@
+"""Wherever its stages are computed, a run makes the same files, says the same things and fails in the same words."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+import yaml
+from alloy import ROOT, write_alloy, write_recipe
+from processes import processes
+
+from ipip_ext.check.status import status
+from ipip_ext.run.events import read_events
+
+pytestmark = pytest.mark.slow
+
+RUN = Path("runs/tiny")
+WORKER = "ipip_ext.run.pool"
+COMMITTEE = {"label__policy": "committee", "committee__export": True, "committee__size": 3}
+BOUGHT = {
+    "label__reference": {
+        "calculator": {"python": "ase.calculators.emt:EMT"}, "budget": 4, "frames_per_job": 1,
+    }
+}  # fmt: skip
+ENOUGH = {"pretrain__epochs": 400}
+"""For a kill in the middle."""
+
+
+def recipe_in(folder: Path, **changes: object) -> Path:
+    (folder / "data").mkdir(parents=True, exist_ok=True)
+    write_alloy(folder / "data")
+    write_recipe(folder, Path("data"), tracking__enabled=False, **changes)
+    return folder
+
+
+def local(folder: Path, **executor: object) -> dict[str, object]:
+    """Write a place file of one node, this one; return the changes of the recipe that name it."""
+    one = {
+        "class": "HighThroughputExecutor", "address": "127.0.0.1", "max_workers_per_node": 2, "cores_per_worker": 1,
+        "provider": {"class": "LocalProvider", "init_blocks": 1, "max_blocks": 1},
+    } | executor  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "place.yaml").write_text(yaml.safe_dump({"executors": {"node": one}, "config": {"strategy_period": 1}}))
+    return {"compute": {"place": "parsl", "parsl": "place.yaml"}}
+
+
+def place(kind: str, folder: Path) -> dict[str, object]:
+    return local(folder) if kind == "parsl" else {"compute": {"place": kind} | WORKERS.get(kind, {})}
+
+
+WORKERS = {"processes": {"workers": 2}}
+
+
+def command(*more: str) -> list[str]:
+    return [sys.executable, "-m", "ipip_ext.cli", "run", "recipe.yaml", *more]
+
+
+def ran(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*more), cwd=folder, capture_output=True, text=True)
+
+
+def begun(folder: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(command(), cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def wait_until(process: subprocess.Popen[str], done: Callable[[], object]) -> None:
+    while not done():
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.02)
+
+
+def weights(run: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(run)): path.read_bytes() for path in sorted(run.rglob("*.safetensors"))}
+
+
+def records(run: Path) -> dict[str, object]:
+    """Return what the stages' records say but for times and what times are in."""
+    found = {}
+    for path in sorted(run.rglob("stage.json")):
+        told = json.loads(path.read_text())
+        name = str(path.parent.relative_to(run))
+        timed = name in ("speed", "report") or name.endswith("/speed")
+        # TorchScript numbers what a process has compiled so far, and a native file holds those numbers
+        outputs = {k: v for k, v in told["outputs"].items() if not timed and not v["file"].endswith(".model")}
+        found[name] = (told["stage"], None if name == "report" else told["fingerprint"], outputs)
+    return found
+
+
+def said(run: Path) -> dict[str, list[str]]:
+    """Return by stage what was said, but for times, reruns and how far it was."""
+    found = defaultdict(list)
+    for event in read_events(run / "events.jsonl"):
+        if event.kind != "progress" and event.stage not in ("speed", "report", ""):
+            value = None if "wall" in event.name or event.name == "epoch_s" else event.value
+            found[event.stage].append(f"{event.kind} {event.name} {value}")
+    return found
+
+
+def tables(run: Path) -> list[list[str]]:
+    rows = [line.split(",") for line in (run / "compare.csv").read_text().splitlines()]
+    kept = [i for i, name in enumerate(rows[0]) if not name.endswith(("_s", "_ms")) and "ms_per" not in name]
+    kept = [i for i in kept if "speed" not in rows[0][i] and "cost" not in rows[0][i] and "ns_per" not in rows[0][i]]
+    return [[row[i] for i in kept] for row in rows]
+
+
+def assert_equal(run: Path, other: Path) -> None:
+    assert weights(run) == weights(other)
+    assert records(run) == records(other)
+    assert tables(run) == tables(other)
+
+
+@pytest.fixture(scope="module")
+def at_home(tmp_path_factory) -> Path:
+    """The finished run in a single process, of a committee that has a say and labels that are bought."""
+    folder = recipe_in(tmp_path_factory.mktemp("here"), **COMMITTEE, **BOUGHT, compute={"place": "here"})
+    done = ran(folder)
+    assert done.returncode == 0, done.stderr
+    return folder / RUN
+
+
+@pytest.mark.parametrize("kind", ["processes", "parsl"])
+def test_a_place_decides_no_result(tmp_path, at_home, kind):
+    recipe_in(tmp_path, **COMMITTEE, **BOUGHT, **place(kind, tmp_path))
+    done = ran(tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert_equal(tmp_path / RUN, at_home)
+    assert said(tmp_path / RUN) == said(at_home)
+    left = [path.name for path in (tmp_path / RUN).rglob("*") if path.name.endswith((".job", ".part", ".parts"))]
+    assert not left
+    assert not (tmp_path / RUN / "jobs.json").exists()
+    assert not processes(WORKER, tmp_path)
+
+
+def test_a_run_goes_on_at_another_place(tmp_path, at_home):
+    """What was computed here is reused there; a place is no change of the recipe."""
+    recipe_in(tmp_path, **COMMITTEE, **BOUGHT, compute={"place": "here"})
+    process = begun(tmp_path)
+    wait_until(process, (tmp_path / RUN / "iter-00/finetune").exists)
+    process.kill()
+    process.communicate()
+    recipe_in(tmp_path, **COMMITTEE, **BOUGHT, **place("processes", tmp_path))
+    done = ran(tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert_equal(tmp_path / RUN, at_home)
+
+
+@pytest.fixture(scope="module")
+def long_at_home(tmp_path_factory) -> Path:
+    folder = recipe_in(tmp_path_factory.mktemp("long"), **ENOUGH, iterations=1, compute={"place": "here"})
+    assert ran(folder).returncode == 0
+    return folder / RUN
+
+
+def killed_worker(folder: Path, kind: str) -> None:
+    """Kill who computes the first pretraining, as soon as there is something to go on from."""
+    told = json.loads((folder / RUN / "iter-00/pretrain.job/running.json").read_text())
+    assert told["pid"] != os.getpid()
+    if kind == "processes":
+        assert told["pid"] in [int(Path(entry).parent.name) for entry in _of_a_pool()]
+    os.kill(told["pid"], signal.SIGKILL)
+
+
+def _of_a_pool() -> Iterable[Path]:
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if WORKER.encode() in entry.read_bytes().split(b"\0"):
+                yield entry
+        except OSError:
+            continue
+
+
+@pytest.mark.parametrize("kind", ["processes", "parsl"])
+def test_a_stage_whose_worker_dies_goes_on_in_another(tmp_path, long_at_home, kind):
+    recipe_in(tmp_path, **ENOUGH, iterations=1, **place(kind, tmp_path))
+    process = begun(tmp_path)
+    wait_until(process, (tmp_path / RUN / "iter-00/pretrain.part/fit/checkpoint.pt").exists)
+    killed_worker(tmp_path, kind)
+    told = process.communicate()[1]
+    assert process.returncode == 0, told
+    assert_equal(tmp_path / RUN, long_at_home)
+    notes = [e.name for e in read_events(tmp_path / RUN / "events.jsonl") if e.kind == "note"]
+    assert [note for note in notes if "it goes on in another" in note]
+    assert [note for note in notes if note.startswith("resumes at epoch") or "resum" in note]
+
+
+def test_workers_that_die_more_often_than_they_may_end_the_run(tmp_path):
+    recipe_in(tmp_path, **ENOUGH, iterations=1, compute={"place": "processes", "workers": 1, "retries": 0})
+    process = begun(tmp_path)
+    wait_until(process, (tmp_path / RUN / "iter-00/pretrain.part/fit/checkpoint.pt").exists)
+    killed_worker(tmp_path, "processes")
+    told = process.communicate()[1]
+    assert process.returncode == 3, told
+    last = told.strip().splitlines()[-1]
+    assert "iter-00/pretrain: its process (process " in last
+    assert "ended with exit code -9" in last
+    assert "the same command goes on" in last
+    assert "Traceback" not in told
+
+
+@pytest.mark.parametrize("kind", ["processes", "parsl"])
+def test_what_a_killed_run_has_left_at_work_ends_and_the_next_goes_on(tmp_path, long_at_home, kind):
+    recipe_in(tmp_path, **ENOUGH, iterations=1, **place(kind, tmp_path))
+    process = begun(tmp_path)
+    wait_until(process, (tmp_path / RUN / "iter-00/pretrain.part/fit/checkpoint.pt").exists)
+    assert "running   iter-00/pretrain on" in str(status(tmp_path / RUN))
+    at_work = json.loads((tmp_path / RUN / "iter-00/pretrain.job/running.json").read_text())["pid"]
+    process.kill()
+    process.communicate()
+    done = ran(tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert_equal(tmp_path / RUN, long_at_home)
+    assert not Path(f"/proc/{at_work}").exists()
+
+
+FAILS = """
+from ase.calculators.emt import EMT
+class Fails(EMT):
+    def calculate(self, *args, **kwargs):
+        raise ValueError("no such functional")
+"""
+
+
+@pytest.mark.parametrize("kind", ["processes", "parsl"])
+def test_what_fails_there_fails_in_the_words_that_it_has_here(tmp_path, kind):
+    """A stage that fails is told from a process that dies: it isn't tried again."""
+    last = {}
+    for where in ("here", kind):
+        folder = recipe_in(
+            tmp_path / where,
+            explore__max_force_eV_per_A=1e-6,
+            explore__temperatures_K=[600],
+            **place(where, tmp_path / where),
+        )
+        done = ran(folder)
+        assert done.returncode not in (0, 1), done.stderr
+        last[where] = (done.returncode, done.stderr.strip().splitlines()[-1].replace(str(folder), ""))
+    assert last["here"] == last[kind]
+    events = [e.name for e in read_events(tmp_path / kind / RUN / "events.jsonl") if e.kind == "stage"]
+    assert events.count("started") == len(set(events)) or "another" not in str(events)
+
+
+# ---- executors that are not in order ----
+
+
+def parsl_of(folder: Path, package: Path | None) -> str:
+    """Return shell lines that give a worker another Python: one with `package`, or without ours."""
+    site = next(path for path in map(Path, sys.path) if path.name == "site-packages")
+    own = folder / "bin"
+    own.mkdir(exist_ok=True)
+    real = Path(sys.executable).with_name("process_worker_pool.py").read_text().splitlines()
+    base = Path(sys.base_prefix) / "bin" / Path(sys.executable).resolve().name
+    script = own / "process_worker_pool.py"
+    script.write_text("\n".join([f"#!{base} -s", *real[1:]]))
+    script.chmod(0o755)
+    found = ":".join(map(str, [*([package] if package else []), site]))
+    return f"export PATH={own}:$PATH PYTHONPATH={found}"
+
+
+def refused(folder: Path, worker_init: str) -> str:
+    node = {"provider": {"class": "LocalProvider", "init_blocks": 1, "max_blocks": 1, "worker_init": worker_init}}
+    recipe_in(folder, **local(folder, **node))
+    (folder / "inside").mkdir(exist_ok=True)
+    done = ran(folder)
+    assert done.returncode not in (0, 1), done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr.strip().splitlines()[-1]
+
+
+def test_a_worker_without_the_package_is_refused(tmp_path):
+    last = refused(tmp_path, parsl_of(tmp_path, None))
+    assert "executor node: its Python has no ipip_ext; let worker_init load an environment with ipip-mace" in last
+
+
+def test_a_worker_with_another_version_of_the_package_is_refused(tmp_path):
+    import ipip_ext
+
+    other = tmp_path / "other/ipip_ext"
+    other.parent.mkdir()
+    for path in (ROOT / "ipip_ext").rglob("*"):
+        if path.is_file() and "__pycache__" not in path.parts:
+            target = other / path.relative_to(ROOT / "ipip_ext")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(path.read_bytes())
+    init = (other / "__init__.py").read_text()
+    assert f'"{ipip_ext.__version__}"' in init
+    (other / "__init__.py").write_text(init.replace(f'"{ipip_ext.__version__}"', '"0.0.1"'))
+    last = refused(tmp_path, parsl_of(tmp_path, other.parent))
+    assert "0.0.1" in last
+    assert ipip_ext.__version__ in last
+
+
+def test_a_worker_that_does_not_see_the_run_folder_is_refused(tmp_path):
+    """As of a node on which that file system is not mounted: here it hides below another one."""
+    if os.geteuid() != 0 or subprocess.run(["unshare", "-m", "true"], check=False).returncode != 0:
+        pytest.skip("hiding a folder needs root")
+    own = tmp_path / "bin"
+    own.mkdir()
+    hidden = tmp_path / RUN
+    real = Path(sys.executable).with_name("process_worker_pool.py")
+    script = own / "process_worker_pool.py"
+    script.write_text(
+        f'#!/bin/sh\nexec unshare -m sh -c \'mount -t tmpfs none "{hidden}" && exec {real} "$@"\' sh "$@"\n'
+    )
+    script.chmod(0o755)
+    (tmp_path / "outside").mkdir()
+    last = refused(tmp_path, f"export PATH={own}:$PATH")
+    assert "doesn't see" in last
+    assert str(RUN) in last
