@@ -93,6 +93,19 @@ class JobLost(StageFailed):
     """The process that computed a stage has ended without a result, each time that it was tried."""
 
 
+def raised(kind: str, message: str) -> IpipError:
+    """Return the error of ours that another process has raised, as if it had been raised here.
+
+    kind: the name of its class; one that is no error of ours makes a StageFailed.
+    """
+    known = globals().get(kind)
+    if not (isinstance(known, type) and issubclass(known, IpipError)):
+        return StageFailed(f"{kind}: {message}")
+    error = known.__new__(known, message)  # some make their message of what they are given
+    error.args = (message,)
+    return error
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return ' Did you mean X?' for the closest known word, else the known words."""
     options = sorted(known)

@@ -21,6 +21,9 @@ from ipip_ext.run.stage import Surroundings
 
 _POLL_S, _SAY_EVERY_S = 0.2, 30.0
 
+_RUNS_ON_A_CLUSTER = 4
+"""Runs of a grid at once whose stages a cluster computes: each keeps a process on the machine that submits."""
+
 
 def place_of(recipe: Recipe, folder: Path) -> Place | None:
     """Return where the stages of `recipe` are computed, None for this process. folder: the run's.
@@ -55,6 +58,18 @@ def workers_of(recipe: Recipe) -> int:
     if recipe.compute.workers is not None:
         return recipe.compute.workers
     return 1 + device.room_beside(recipe.device, recipe.threads)
+
+
+def at_once(recipe: Recipe) -> int:
+    """Return how many stages this machine computes at once."""
+    return workers_of(recipe) if kind_of(recipe) == "processes" else 1
+
+
+def runs_at_once(recipe: Recipe, n_runs: int) -> int:
+    """Return how many of a grid's runs go at once; each has its share of the workers, or blocks of its own."""
+    kind = kind_of(recipe)
+    room = {HERE: 1, "processes": workers_of(recipe), "parsl": recipe.compute.workers or _RUNS_ON_A_CLUSTER}[kind]
+    return max(1, min(n_runs, room))
 
 
 def scheduler_of(recipe: Recipe, place: Place | None, bus: EventBus, around: Surroundings) -> Scheduler | None:

@@ -20,7 +20,7 @@ from ipip_ext.run.events import Event, EventBus, JsonLines, Sink
 from ipip_ext.run.layout import EVENTS, FINDINGS, LOG, MODEL, RECIPE
 from ipip_ext.run.redo import intend, settle, withdraw
 from ipip_ext.run.stage import Done, Surroundings
-from ipip_ext.run.workspace import Workspace
+from ipip_ext.run.workspace import Unfinished, Workspace
 from ipip_ext.stages.order import NO_MODEL_OF, divides
 from ipip_ext.tracking.mirror import MlflowMirror
 
@@ -28,11 +28,12 @@ from ipip_ext.tracking.mirror import MlflowMirror
 def run(
     recipe: Recipe, folder: Path, redo: str | None = None, *, quiet: bool = False, show: Sink | None = None,
     check: Check = preflight.check, siblings: tuple[Path, ...] = (), tags: Mapping[str, str] | None = None,
-) -> Done:  # fmt: skip
-    """Run `recipe` in `folder`, or go on where it stands; return the report stage.
+    times: bool = True,
+) -> Done | None:  # fmt: skip
+    """Run `recipe` in `folder`, or go on where it stands; return the report stage, None if it has not `times`.
 
     redo: name of a stage from which to start over. quiet: show nothing; show: what is shown all events, unless quiet;
-    None: the terminal. siblings: see Workspace. tags: for the run's MLflow run.
+    None: the terminal. siblings, times: see Workspace. tags: for the run's MLflow run.
     It sets torch's threads and more that is the whole process's, see `run.state.kept`.
     Raises UserError before anything is written if recipe, data, teacher or folder are not in order, or if another
     process is at work in the folder.
@@ -55,7 +56,7 @@ def run(
             shown = None if quiet else show or Console()
             with _disk_told(folder):
                 return _run(recipe, folder, stages, show=shown, siblings=siblings, tags=tags, found=found,
-                            owner=owner)  # fmt: skip
+                            owner=owner, times=times)  # fmt: skip
         except signals.Stopped as stop:
             stop.has_begun = is_known
             raise
@@ -63,8 +64,8 @@ def run(
 
 def _run(
     recipe: Recipe, folder: Path, redo: tuple[str, ...], *, show: Sink | None, siblings: tuple[Path, ...],
-    tags: Mapping[str, str] | None, found: Sequence[object], owner: str,
-) -> Done:  # fmt: skip
+    tags: Mapping[str, str] | None, found: Sequence[object], owner: str, times: bool,
+) -> Done | None:  # fmt: skip
     findings = [said for one in found for said in preflight.findings_of(one)]
     try:
         bus = _begin(recipe, folder, redo, show)
@@ -83,10 +84,13 @@ def _run(
         around = Surroundings(recipe.device, recipe.folder, folder, recipe.threads, owner)
         work = Workspace(
             folder, bus, recipe.seed, recipe.device, redo, recipe.folder, siblings=siblings,
-            scheduler=places.scheduler_of(recipe, place, bus, around),
+            scheduler=places.scheduler_of(recipe, place, bus, around), times=times,
         )  # fmt: skip
         done = loop.run(recipe, work)
         work.wait()
+    except Unfinished:
+        bus.emit(Event("run", "stopped", "all is computed but what is timed"))
+        return None
     except BaseException as error:
         bus.emit(Event("run", "stopped", f"{type(error).__name__}: {error}"[:500]))
         raise

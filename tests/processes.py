@@ -1,4 +1,4 @@
-"""Other processes: one that holds a lock, and which of ours are at work."""
+"""Other processes: one that holds a lock, and those that a run has started."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def hold(folder: Path, seconds: float = 600.0) -> subprocess.Popen[str]:
     return process
 
 
-def processes(module: str, folder: Path) -> list[int]:
-    """Return the ids of the processes of `module` at work in `folder`."""
+def children(pid: int, module: str = "ipip_ext.run.pool") -> list[int]:
+    """Return the ids of the processes of `module` that process `pid` has started."""
     found = []
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             words = entry.read_bytes().split(b"\0")
         except OSError:
             continue
-        if module.encode() in words and any(str(folder).encode() in word for word in words):
+        if module.encode() in words and str(pid).encode() in words:  # a side process is told whose it is
             found.append(int(entry.parent.name))
-    return found
+    return sorted(found)

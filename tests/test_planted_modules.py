@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import sys
 from pathlib import Path
 
@@ -67,16 +66,16 @@ def test_a_factory_s_process_imports_what_the_recipe_names_alone(places, factory
 
 
 @pytest.mark.slow
-def test_a_run_with_all_side_processes_imports_none(places, monkeypatch):
-    """The second process, members side by side, run_train, another interpreter, LAMMPS, and the measuring of memory."""
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(4)), raising=False)
+def test_a_run_with_all_side_processes_imports_none(places):
+    """Workers, members side by side, run_train, another interpreter, LAMMPS, and the measuring of memory."""
     work, home = places
     write_alloy(home)
     write_foundation(home / "foundation.model")
     remote = {"kind": "calculator", "name": "remote", "calculator": {"python": "own_calculator:make"}}
     remote["calculator"] |= {"interpreter": sys.executable, "workers": 2}
     write_recipe(
-        home, home, parallel=True, tracking__enabled=False, teacher={"python": "own_calculator:make"},
+        home, home, compute={"place": "processes", "workers": 3}, tracking__enabled=False,
+        teacher={"python": "own_calculator:make"},
         label__policy="committee", committee={"size": 3}, evaluate__speed_memory=True, evaluate__speed_supercells=[],
         baselines=[
             {"kind": "scratch", "fit": {"epochs": 2}}, LORA | {"fit": {"epochs": 1, "batch_size": 4}}, remote,
@@ -94,5 +93,3 @@ def test_a_run_with_all_side_processes_imports_none(places, monkeypatch):
         assert all(row["peak_memory_MiB"] for row in csv.DictReader(file) if row["model"] in ("ipip", "lora"))
     events = list(read_events(run / "events.jsonl"))
     assert not [event.name for event in events if "having said" in event.name]
-    scratch = [e.name for e in events if e.kind == "stage" and e.stage == "baseline-scratch/scratch"]
-    assert scratch == ["started", "finished", "reused"]

@@ -33,14 +33,16 @@ ROOMS: dict[str, set[str]] = {
     "loop": {"recipe", "run", "stages", "rounds", "contenders", "baselines", "measuring"},
     "tracking": {"recipe", "run", "data", "__init__"},
     "simulate": {"recipe", "run", "potentials", "data", "teachers", "md", "measure"},
-    "check": {"recipe", "run", "potentials", "data", "backends", "teachers", "md", "measure", "report", "stages"},
     "places": {"recipe", "run", "__init__"},
+    "check": {
+        "recipe", "run", "potentials", "data", "backends", "teachers", "md", "measure", "report", "stages", "places",
+    },
     "admission": {"recipe", "run", "stages", "check", "loop", "places"},
     "publishing": {"recipe", "run"},
     "runner": {"recipe", "run", "stages", "tracking", "check", "loop", "places", "admission", "publishing"},
     "compare": {
-        "recipe", "run", "potentials", "data", "report", "stages", "check", "admission", "publishing", "runner",
-        "tracking",
+        "recipe", "run", "potentials", "data", "report", "stages", "check", "places", "admission", "publishing",
+        "runner", "tracking",
     },
     "api": {
         "recipe", "run", "potentials", "data", "teachers", "measure", "report", "stages", "tracking", "simulate",

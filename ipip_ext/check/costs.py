@@ -15,7 +15,6 @@ from ipip_ext.data.dataset import Dataset
 from ipip_ext.recipe.recipe import Recipe
 from ipip_ext.recipe.training import Fit
 from ipip_ext.recipe.walk import Explore
-from ipip_ext.run import device
 
 UNKNOWN = math.nan
 
@@ -50,12 +49,6 @@ class Costs:
     def unforgotten(self) -> int:
         """Iterations that the baseline without forgetting adds."""
         return self.between * any(baseline.kind == "no_forget" for baseline in self.recipe.baselines)
-
-    @property
-    def is_beside(self) -> bool:
-        """Whether the from-scratch baseline is trained in a second process, so that nobody waits for it."""
-        recipe = self.recipe
-        return recipe.parallel and not recipe.label.reference and device.room_beside(recipe.device, recipe.threads) > 0
 
     def walk(self, pace: Pace, walk: Explore, starts: Sequence[Atoms]) -> float:
         """Return the seconds of MD from `starts`."""
@@ -176,8 +169,7 @@ def _trained_beside(costs: Costs) -> dict[str, float]:
     found, data = {}, costs.data
     for baseline in costs.recipe.baselines:
         if baseline.kind == "scratch":
-            how = "beside" if costs.is_beside else "at most"
-            found[f"scratch (from-scratch baseline, {how})"] = costs.build_s + costs.training(
+            found["scratch (from-scratch baseline, at most)"] = costs.build_s + costs.training(
                 costs.student, baseline.fit, len(data.train), len(data.valid), _atoms(data.train)
             )
         if baseline.kind == "finetuned":

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from ipip_ext import places
 from ipip_ext.backends import registry
 from ipip_ext.check import precision
 from ipip_ext.check.cautions import cautions
@@ -31,6 +32,14 @@ from ipip_ext.stages.properties import as_nve
 from ipip_ext.stages.speed_cells import sizes, start_of, supercell
 from ipip_ext.teachers import entries
 
+_ALONE = ("speed",)
+"""Kinds of stages beside which nothing else is computed."""
+
+_BESIDE = (
+    "scratch", "tune_foundation", "tune_natively", "evaluate", "committee", "calibration", "stability", "properties",
+)  # fmt: skip
+"""Kinds of stages for which the loop does not wait."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -38,21 +47,23 @@ class Plan:
 
     seconds: a rough estimate for each kind of stage, whose name its key begins with, on this machine's `device` with
     nothing else at work there; NaN where nobody knows. cautions: what is no error, and yet worth a word before a run.
-    beside: the part that a second process does meanwhile, "" if there is none.
+    workers: how many stages that need nothing of each other are computed at once.
     """
 
     lines: list[str]
     seconds: dict[str, float]
     device: str = ""
     cautions: Sequence[str] = ()
-    beside: str = ""
+    workers: int = 1
 
     @property
     def total_s(self) -> float:
-        """Seconds until the run ends, without what nobody knows."""
+        """Seconds until the run ends, without what nobody knows: no less than what can only follow each other takes."""
         known = {part: seconds for part, seconds in self.seconds.items() if not math.isnan(seconds)}
-        here = sum(seconds for part, seconds in known.items() if part != self.beside)
-        return max(here, known.get(self.beside, 0.0))
+        alone = sum(seconds for part, seconds in known.items() if _kind(part) in _ALONE)
+        beside = [seconds for part, seconds in known.items() if _kind(part) in _BESIDE]
+        whole = sum(known.values()) - alone
+        return alone + max(whole / self.workers, whole - sum(beside), *beside, 0.0)
 
     def __str__(self) -> str:
         width = max([34, *map(len, self.seconds)])
@@ -66,7 +77,8 @@ class Plan:
 
     @property
     def _title(self) -> str:
-        return f"rough cost on this machine ({self.device})"
+        at_once = f", {self.workers} processes" if self.workers > 1 else ""
+        return f"rough cost on this machine ({self.device}{at_once})"
 
     def _costs(self) -> list[tuple[str, str]]:
         told = [(part, "unknown" if math.isnan(s) else duration(s)) for part, s in self.seconds.items()]
@@ -99,8 +111,8 @@ def plan(recipe: Recipe, data: Dataset, teacher: Potential) -> Plan:
     lines += [f"{of:9s} {said}" for of, said in data.told.items()]
     lines += precision.told(recipe, data)
     seconds = {**of_the_loop(costs), **of_the_comparison(costs)}
-    beside = next((part for part in seconds if part.startswith("scratch") and costs.is_beside), "")
-    return Plan(lines, seconds, recipe.device, [*cautions(recipe, data), *data.findings], beside)
+    found = [*cautions(recipe, data), *data.findings]
+    return Plan(lines, seconds, recipe.device, found, places.at_once(recipe))
 
 
 def _speed(recipe: Recipe, data: Dataset) -> str:
@@ -158,3 +170,7 @@ def _labels(recipe: Recipe) -> str:
 
 def _replicas(walk: Explore, data: Dataset) -> int:
     return len(data.starts) * len(walk.temperatures_K) * walk.replicas
+
+
+def _kind(part: str) -> str:
+    return part.split(" ", maxsplit=1)[0]

@@ -1,4 +1,4 @@
-"""Ablation: the runs of a grid, one by one, and the table over all. What runs share is computed once."""
+"""Ablation: the runs of a grid and the table over all. What runs share is computed once."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from ipip_ext import runner
-from ipip_ext.compare import ablate_report
+from ipip_ext import places, runner
+from ipip_ext.compare import ablate_report, side_by_side
 from ipip_ext.compare.ablate_report import PLAN
 from ipip_ext.compare.grid import MARK, Checks, Grid, Run
 from ipip_ext.errors import IpipError, WorkspaceError
@@ -77,22 +77,51 @@ def _run_all(grid: Grid, bus: EventBus, mirror: MlflowMirror) -> None:
     runs = list(grid.runs())
     seeds = ", ".join(map(str, grid.seeds))
     bus.emit(Event("note", f"{len(runs)} runs in {grid.folder}: {len(grid.variants)} variants, seeds {seeds}"))
-    check, took = Checks(), dict[int, float]()
+    room = places.runs_at_once(grid.recipe, sum(not one.is_finished for one in runs))
+    said = _Said(grid, runs, bus, room)
+    tags = [_tags(grid, one, mirror) for one in runs]
+    if room > 1:
+        side_by_side.run(runs, tags, said.computed)
+    check = Checks()
     for index, one in enumerate(runs):
         was_finished, start = one.is_finished, time.monotonic()
         siblings = tuple(other.folder for other in runs if other.recipe.seed == one.recipe.seed)
         try:
-            runner.run(one.recipe, one.folder, quiet=True, check=check, siblings=siblings,
-                       tags=_tags(grid, one, mirror))  # fmt: skip
+            runner.run(one.recipe, one.folder, quiet=True, check=check, siblings=siblings, tags=tags[index])
         except IpipError as error:
             raise type(error)(f"{one.variant.slug}, seed {one.recipe.seed}: {error}") from error
-        if not was_finished:
-            took[index] = time.monotonic() - start
-        ahead = [i for i in range(index + 1, len(runs)) if not runs[i].is_finished]
-        left = f"; about {duration(_left(took, ahead, len(grid.variants)))} to go" if ahead else ""
-        how = "was finished" if was_finished else f"done in {duration(took[index])}"
-        where = f"[{index + 1}/{len(runs)}] {one.variant.slug}, seed {one.recipe.seed}"
-        bus.emit(Event("note", f"{where}: {how}{left}"))
+        said.finished(index, None if was_finished else time.monotonic() - start)
+
+
+class _Said:
+    """What is said of a grid's progress."""
+
+    def __init__(self, grid: Grid, runs: Sequence[Run], bus: EventBus, room: int) -> None:
+        self._n_variants, self._runs, self._bus, self._room = len(grid.variants), runs, bus, room
+        self._took: dict[int, float] = {}
+
+    def computed(self, index: int, seconds: float) -> None:
+        """Say that a run among several at once lacks but its times."""
+        self._took[index] = seconds
+        ahead = [i for i, one in enumerate(self._runs) if i not in self._took and not one.is_finished]
+        self._say(index, f"computed in {duration(seconds)}, to be timed{self._left(ahead, self._room)}")
+
+    def finished(self, index: int, seconds: float | None) -> None:
+        """Say that a run is finished. seconds: None if it was."""
+        if self._room == 1 and seconds is not None:
+            self._took[index] = seconds
+        ahead = [i for i in range(index + 1, len(self._runs)) if not self._runs[i].is_finished]
+        how = "was finished" if seconds is None else f"done in {duration(seconds)}"
+        self._say(index, how + (self._left(ahead, 1) if self._room == 1 else ""))
+
+    def _left(self, ahead: Sequence[int], at_once: int) -> str:
+        seconds = _left(self._took, ahead, self._n_variants) / at_once
+        return f"; about {duration(seconds)} to go" if ahead else ""
+
+    def _say(self, index: int, text: str) -> None:
+        one = self._runs[index]
+        where = f"[{index + 1}/{len(self._runs)}] {one.variant.slug}, seed {one.recipe.seed}"
+        self._bus.emit(Event("note", f"{where}: {text}"))
 
 
 def _left(took: Mapping[int, float], ahead: Sequence[int], n_variants: int) -> float:

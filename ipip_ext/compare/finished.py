@@ -25,7 +25,7 @@ _GIVEN = {
 _PLACES = ("starts", "trajectory", "strained")
 """Last names of other keys that name files, which are told by their own name: their folders differ by machine."""
 
-_NO_MATTER = ("tracking.", "parallel")
+_NO_MATTER = ("tracking.", "compute.", "parallel")
 """Beginnings of keys that change no result."""
 
 

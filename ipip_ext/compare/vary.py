@@ -16,6 +16,7 @@ _FIXED = {
     "name": "all variants stand in the folder of one name; set it with --set.",
     "seed": "all variants run with the same seeds; say how many with --seeds.",
     "device": _NOT_DECISIVE, "threads": _NOT_DECISIVE, "parallel": _NOT_DECISIVE, "tracking": _NOT_DECISIVE,
+    "compute": _NOT_DECISIVE,
 }  # fmt: skip
 _EXPONENT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+")
 

@@ -182,12 +182,9 @@ class Dispatch:
         """Return the error that the stage raised, as if it had raised it here."""
         if kind == OSError.__name__:
             return OSError(errno.ENOSPC, message)
-        known = getattr(errors, kind, None)
-        if isinstance(known, type) and issubclass(known, errors.IpipError):
-            error = known.__new__(known, message)
-            error.args = (message,)
-            return error
-        return StageFailed(f"{self.call.name}: {kind}: {message}; what led to it stands in {self.folder / LOG}.")
+        if not hasattr(errors, kind):
+            return StageFailed(f"{self.call.name}: {kind}: {message}; what led to it stands in {self.folder / LOG}.")
+        return errors.raised(kind, message)
 
     def _new_lines(self) -> list[str]:
         try:

@@ -100,7 +100,8 @@ class SideProcess:
             return f"showed no life for {SILENT_S:.0f} s and was ended"
         lines = [line.strip() for line in self._read(self._begun).split(b"\n") if _told(line) is None]
         last = b" | ".join([line for line in lines if line][-_WORDS:]).decode("utf-8", errors="replace")
-        return f"ended with exit code {self._process.returncode}, having said: {last or 'nothing'}"
+        said = f", having said: {last}" if last else ""
+        return f"ended with exit code {self._process.returncode}{said}"
 
     def stop(self) -> None:
         """End it; see `end`."""

@@ -31,7 +31,7 @@ Made = TypeVar("Made")
 
 
 class Unfinished(Exception):
-    """A rehearsal met a stage that is still to be computed."""
+    """A rehearsal met a stage that is still to be computed, or a run what is left to be timed."""
 
 
 @dataclass
@@ -42,6 +42,7 @@ class Workspace:
     rehearsal: write nothing; check what would be reused and raise Unfinished at the first stage to compute.
     siblings: run folders from which a finished stage may be copied, if it is the very one that is wanted here.
     scheduler: has stages computed in other processes, side by side; None: in this one, as they are met.
+    times: compute stages that measure time; else raise Unfinished at the first of them, once all others are finished.
     """
 
     root: Path
@@ -53,6 +54,7 @@ class Workspace:
     rehearsal: bool = False
     siblings: tuple[Path, ...] = ()
     scheduler: Scheduler | None = None
+    times: bool = True
     is_redoing: bool = field(default=False, init=False)
     met: list[str] = field(default_factory=list, init=False)
     """Names of the stages that were asked for so far."""
@@ -131,6 +133,9 @@ class Shelf:
         Raises WorkspaceError if the folder holds this stage with other parameters or inputs.
         """
         work = self.work
+        if self.alone and not work.times:
+            work.wait()
+            raise Unfinished
         name = "/".join(part for part in (self.scope, self.stage_name or stage.__name__) if part)
         if not work.is_ahead:
             self._start_over_if_asked(name)

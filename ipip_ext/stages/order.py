@@ -20,7 +20,7 @@ because the stages they touch compare their own parameters."""
 DIVIDES = ("data.ood", "data.test")
 """Keys that nothing but the comparison depends on: `prepare` and the evaluations yield to them, trainings stay."""
 
-NO_MODEL_OF = frozenset({"baselines", "evaluate", "tracking", "threads", "parallel"})
+NO_MODEL_OF = frozenset({"baselines", "evaluate", "tracking", "threads", "parallel", "compute"})
 """Sections on which no student depends, nor which of them is chosen."""
 
 

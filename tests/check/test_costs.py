@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -93,23 +94,23 @@ def test_rounds_and_walks_count(task):
     assert {"pretrain x 5", "finetune x 5", "sample x 3 (student MD)", "evaluate x 7"} <= set(beside)
 
 
-def test_what_is_trained_beside_does_not_add_to_the_whole():
-    plan = planning.Plan([], {"finetune x 1": 100.0, "scratch (beside)": 60.0, "model": 0.4}, beside="scratch (beside)")
-    assert plan.total_s == pytest.approx(100.4)
+def test_what_is_computed_beside_does_not_add_to_the_whole():
+    seconds = {"finetune x 1": 100.0, "scratch (at most)": 60.0, "model": 0.4, "speed x 2 (timing)": 10.0}
+    assert planning.Plan([], seconds).total_s == pytest.approx(170.4)
+    plan = planning.Plan([], seconds, workers=2)
+    assert plan.total_s == pytest.approx(110.4)
     lines = [line.split() for line in str(plan).splitlines()]
     assert ["finetune", "x", "1", "2", "min"] in lines
     assert ["all", "2", "min"] in lines
-    longer = planning.Plan([], {"finetune x 1": 100.0, "scratch (beside)": 160.0}, beside="scratch (beside)")
-    assert longer.total_s == 160
+    assert replace(plan, seconds=seconds | {"scratch (at most)": 160.0}).total_s == 170
+    assert replace(plan, seconds=seconds | {"evaluate x 3": 120.0}).total_s == pytest.approx(10 + 280.4 / 2)
     assert room_beside("cuda", 1) == room_beside("cpu", None) == room_beside("cpu", 10_000) == 0
 
 
-def test_the_second_process_is_told_of(task):
-    write_recipe(task, Path("data"), parallel=True)
-    recipe = load_recipe(Path("recipe.yaml"))
-    data = load_dataset(recipe.data, recipe.explore.starts, recipe.seed)
-    of = Costs(recipe.model_copy(update={"device": "cpu"}), data, TEACHER, STUDENT, build_s=2.0)
-    assert of.is_beside == (room_beside("cpu", 1) > 0)
+@pytest.mark.parametrize(("compute", "workers"), [({"place": "here"}, 1), ({"place": "processes", "workers": 3}, 3)])
+def test_the_place_decides_how_many_stages_go_at_once(task, compute, workers):
+    write_recipe(task, Path("data"), parallel=True, compute=compute)
+    assert planned(load_recipe(Path("recipe.yaml"))).workers == workers
 
 
 class Counting(Potential):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from alloy import write_recipe
-from processes import processes
+from processes import children
 
 from ipip_ext.run import signals
 from ipip_ext.run.events import Event, EventBus, read_events
@@ -110,13 +110,16 @@ def last_word(run: Path) -> str:
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_training_run_stops_and_says_how_to_go_on(tmp_path, alloy_data, signum, code):
     write_recipe(
-        tmp_path, alloy_data, tracking__enabled=False, pretrain__epochs=100_000, parallel=signum == signal.SIGTERM,
+        tmp_path, alloy_data, tracking__enabled=False, pretrain__epochs=100_000,
         baselines=[{"kind": "scratch", "fit": {"epochs": 100_000}}],
+        compute={"place": "processes" if signum == signal.SIGTERM else "here"},
     )  # fmt: skip
     run, process = tmp_path / "runs/tiny", start(tmp_path)
     wait_for(process, run / "iter-00/pretrain.part/fit/checkpoint.pt")
-    for second in processes("ipip_ext.second_process", tmp_path):
-        os.kill(second, signal.SIGSTOP)  # as a debugger, a freezer or a file server that stalls would
+    workers = children(process.pid)
+    assert bool(workers) == (signum == signal.SIGTERM)
+    for worker in workers[:1]:
+        os.kill(worker, signal.SIGSTOP)  # as a debugger, a freezer or a file server that stalls would
     said = stop(process, signum)
     assert process.returncode == code
     name = signal.Signals(signum).name
@@ -126,7 +129,7 @@ def test_a_training_run_stops_and_says_how_to_go_on(tmp_path, alloy_data, signum
     assert last_word(run) == f"Stopped: signal {name}"
     assert (run / "iter-00/pretrain.part/fit/checkpoint.pt").stat().st_size > 0
     assert not (run / "lock.json").exists()
-    assert not processes("ipip_ext.second_process", tmp_path)
+    assert not [worker for worker in workers if Path(f"/proc/{worker}").exists()]
 
 
 @pytest.mark.slow
