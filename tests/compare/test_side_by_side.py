@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import os
+import itertools
 import signal
 import subprocess
 import sys
@@ -22,6 +22,7 @@ from ipip_ext.run.events import read_events
 
 GRID = Path("runs/tiny-ablate")
 VARY = ("--vary", "finetune.lr=0.003,0.01", "--seeds", "2")
+TWO = {"place": "processes", "workers": 2}
 MODULE = "ipip_ext.compare.run_process"
 
 
@@ -84,7 +85,7 @@ def table(folder: Path) -> list[dict[str, str]]:
 def test_side_by_side_is_one_by_one(tmp_path):
     """With MLflow, whose store all runs share; and times are taken when nothing else is at work."""
     alone = grid_in(tmp_path / "alone", compute={"place": "here"})
-    beside = grid_in(tmp_path / "beside", compute={"place": "processes", "workers": 2})
+    beside = grid_in(tmp_path / "beside", compute=TWO)
     for folder in (alone, beside):
         done = ran(folder)
         assert done.returncode == 0, done.stderr
@@ -97,8 +98,12 @@ def test_side_by_side_is_one_by_one(tmp_path):
     assert done.stderr.count("to be timed") == 4
     spans = sorted(span for folder in (beside / GRID).glob("*/seed-*") for span in timed(folder))
     assert len(spans) == 4
-    assert all(one[1] <= other[0] for one, other in zip(spans, spans[1:], strict=False))
+    assert all(one[1] <= other[0] for one, other in itertools.pairwise(spans))
     assert not any(one[0] < ended < one[1] for one in spans for ended in others(beside / GRID))
+
+
+def weights(folder: Path) -> dict[Path, bytes]:
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.safetensors")}
 
 
 def timed(folder: Path) -> list[tuple[float, float]]:
@@ -119,9 +124,7 @@ def others(grid: Path) -> list[float]:
 
 @pytest.mark.slow
 def test_it_stops_when_it_is_asked_to_and_goes_on(tmp_path):
-    folder = grid_in(
-        tmp_path / "grid", tracking__enabled=False, pretrain__epochs=60, compute={"workers": 2, "place": "processes"}
-    )
+    folder = grid_in(tmp_path / "grid", tracking__enabled=False, pretrain__epochs=60, compute=TWO)
     process = subprocess.Popen(command(), cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     while len(list((folder / GRID).glob("*/seed-*/iter-00/pretrain.part"))) < 2:
         assert process.poll() is None, process.communicate()[1]
@@ -142,14 +145,13 @@ def test_it_stops_when_it_is_asked_to_and_goes_on(tmp_path):
 
 @pytest.mark.slow
 def test_a_run_that_fails_is_named_and_the_others_are_kept(tmp_path):
-    folder = grid_in(tmp_path / "grid", tracking__enabled=False, compute={"workers": 2, "place": "processes"})
-    done = subprocess.run(
-        [*command()[:-4], "--vary", "finetune.lr=0.003,900.0", "--seeds", "1"], cwd=folder, capture_output=True, text=True,
-    )  # fmt: skip
+    folder = grid_in(tmp_path / "grid", tracking__enabled=False, compute=TWO)
+    words = [*command()[:-4], "--vary", "finetune.lr=0.003,900.0", "--seeds", "1"]
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 1, done.stderr
     last = done.stderr.strip().splitlines()[-1]
     assert "finetune.lr=900.0, seed 3: " in last
     assert "Traceback" not in done.stderr
     first = folder / GRID / "finetune.lr=0.003/seed-3"
     assert (first / "model").is_dir()
-    assert os.path.exists(first / "iter-00/finetune/stage.json")
+    assert (first / "iter-00/finetune/stage.json").exists()
