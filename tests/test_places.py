@@ -7,21 +7,17 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections import defaultdict
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import yaml
-from alloy import ROOT, write_alloy, write_recipe
+from alloy import ROOT
+from placed import RUN, assert_equal, begun, on_cluster, place, ran, recipe_in, said, wait_until
 
 from ipip_ext.check.status import status
 from ipip_ext.run.events import read_events
 
 pytestmark = pytest.mark.slow
 
-RUN = Path("runs/tiny")
 COMMITTEE = {"label__policy": "committee", "committee__export": True, "committee__size": 3}
 BOUGHT = {
     "label__reference": {
@@ -30,89 +26,6 @@ BOUGHT = {
 }  # fmt: skip
 ENOUGH = {"pretrain__epochs": 150}
 """For a kill in the middle."""
-
-
-def recipe_in(folder: Path, **changes: object) -> Path:
-    (folder / "data").mkdir(parents=True, exist_ok=True)
-    write_alloy(folder / "data")
-    write_recipe(folder, Path("data"), tracking__enabled=False, **changes)
-    return folder
-
-
-def local(folder: Path, **executor: object) -> dict[str, object]:
-    """Write a place file of one node, this one; return the changes of the recipe that name it."""
-    one = {
-        "class": "HighThroughputExecutor", "address": "127.0.0.1", "max_workers_per_node": 2, "cores_per_worker": 1,
-        "provider": {"class": "LocalProvider", "init_blocks": 1, "max_blocks": 1},
-    } | executor  # fmt: skip
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "place.yaml").write_text(yaml.safe_dump({"executors": {"node": one}, "config": {"strategy_period": 1}}))
-    return {"compute": {"place": "parsl", "parsl": "place.yaml"}}
-
-
-def place(kind: str, folder: Path) -> dict[str, object]:
-    return local(folder) if kind == "parsl" else {"compute": {"place": kind} | WORKERS.get(kind, {})}
-
-
-WORKERS = {"processes": {"workers": 2}}
-
-
-def command(*more: str) -> list[str]:
-    return [sys.executable, "-m", "ipip_ext.cli", "run", "recipe.yaml", *more]
-
-
-def ran(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*more), cwd=folder, capture_output=True, text=True)
-
-
-def begun(folder: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(command(), cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-
-
-def wait_until(process: subprocess.Popen[str], done: Callable[[], object]) -> None:
-    while not done():
-        assert process.poll() is None, process.communicate()[1]
-        time.sleep(0.02)
-
-
-def weights(run: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(run)): path.read_bytes() for path in sorted(run.rglob("*.safetensors"))}
-
-
-def records(run: Path) -> dict[str, object]:
-    """Return what the stages' records say but for times and what times are in."""
-    found = {}
-    for path in sorted(run.rglob("stage.json")):
-        told = json.loads(path.read_text())
-        name = str(path.parent.relative_to(run))
-        timed = name in ("speed", "report") or name.endswith("/speed")
-        # TorchScript numbers what a process has compiled so far, and a native file holds those numbers
-        outputs = {k: v for k, v in told["outputs"].items() if not timed and not v["file"].endswith(".model")}
-        found[name] = (told["stage"], None if name == "report" else told["fingerprint"], outputs)
-    return found
-
-
-def said(run: Path) -> dict[str, list[str]]:
-    """Return by stage what was said, but for times, reruns and how far it was."""
-    found = defaultdict(list)
-    for event in read_events(run / "events.jsonl"):
-        if event.kind != "progress" and event.stage not in ("speed", "report", ""):
-            value = None if "wall" in event.name or event.name == "epoch_s" else event.value
-            found[event.stage].append(f"{event.kind} {event.name} {value}")
-    return found
-
-
-def tables(run: Path) -> list[list[str]]:
-    rows = [line.split(",") for line in (run / "compare.csv").read_text().splitlines()]
-    kept = [i for i, name in enumerate(rows[0]) if not name.endswith(("_s", "_ms")) and "ms_per" not in name]
-    kept = [i for i in kept if "speed" not in rows[0][i] and "cost" not in rows[0][i] and "ns_per" not in rows[0][i]]
-    return [[row[i] for i in kept] for row in rows]
-
-
-def assert_equal(run: Path, other: Path) -> None:
-    assert weights(run) == weights(other)
-    assert records(run) == records(other)
-    assert tables(run) == tables(other)
 
 
 @pytest.fixture(scope="module")
@@ -245,9 +158,7 @@ def parsl_of(folder: Path, package: Path | None) -> str:
 
 
 def refused(folder: Path, worker_init: str) -> str:
-    node = {"provider": {"class": "LocalProvider", "init_blocks": 1, "max_blocks": 1, "worker_init": worker_init}}
-    recipe_in(folder, **local(folder, **node))
-    (folder / "inside").mkdir(exist_ok=True)
+    recipe_in(folder, **on_cluster(folder, 1, worker_init=worker_init))
     done = ran(folder)
     assert done.returncode not in (0, 1), done.stderr
     assert "Traceback" not in done.stderr
@@ -290,7 +201,6 @@ def test_a_worker_that_does_not_see_the_run_folder_is_refused(tmp_path):
         f'#!/bin/sh\nexec unshare -m sh -c \'mount -t tmpfs none "{hidden}" && exec {real} "$@"\' sh "$@"\n'
     )
     script.chmod(0o755)
-    (tmp_path / "outside").mkdir()
     last = refused(tmp_path, f"export PATH={own}:$PATH")
     assert "doesn't see" in last
     assert str(RUN) in last

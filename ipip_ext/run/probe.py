@@ -1,9 +1,11 @@
-"""What a worker says of itself, so that a place can be proved before anything depends on it."""
+"""What proves a place before anything depends on it: a worker says what it is, or does nothing, and that is timed."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+
+from ipip_ext.run.stage import Context, Outputs
 
 
 def look(folder: str) -> dict[str, Any]:
@@ -25,3 +27,8 @@ def look(folder: str) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "cpu",
         "sees": Path(folder).is_dir(),
     }
+
+
+def idle(_ctx: Context, number: int) -> Outputs:
+    """Be a stage that takes no time."""
+    return {"number": number}
