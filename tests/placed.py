@@ -50,15 +50,21 @@ def ran(folder: Path, verb: str = "run") -> subprocess.CompletedProcess[str]:
 
 
 def begun(folder: Path) -> subprocess.Popen[str]:
-    """Return a run at work."""
-    return subprocess.Popen(
-        [*CLI, "run", "recipe.yaml"], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
+    """Return a run at work. It speaks to a file, since what it leaves at work when it is killed would keep a pipe."""
+    with (folder / "said.txt").open("w") as file:
+        return subprocess.Popen([*CLI, "run", "recipe.yaml"], cwd=folder, stdout=file, stderr=file, text=True)
 
 
-def wait_until(process: subprocess.Popen[str], done: Callable[[], object]) -> None:
+def ended(process: subprocess.Popen[str], folder: Path) -> str:
+    """Return what a run has said once it has ended."""
+    process.wait()
+    return (folder / "said.txt").read_text()
+
+
+def wait_until(process: subprocess.Popen[str], folder: Path, done: Callable[[], object]) -> None:
+    """Wait for a run at work in `folder`."""
     while not done():
-        assert process.poll() is None, process.communicate()[1]
+        assert process.poll() is None, ended(process, folder)
         time.sleep(0.02)
 
 

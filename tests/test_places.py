@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from alloy import ROOT
-from placed import RUN, assert_equal, begun, on_cluster, place, ran, recipe_in, said, wait_until
+from placed import RUN, assert_equal, begun, ended, on_cluster, place, ran, recipe_in, said, wait_until
 
 from ipip_ext.check.status import status
 from ipip_ext.run.events import read_events
@@ -53,9 +53,9 @@ def test_a_run_goes_on_at_another_place(tmp_path, at_home):
     """What was computed here is reused there; a place is no change of the recipe."""
     recipe_in(tmp_path, **COMMITTEE, **BOUGHT, compute={"place": "here"})
     process = begun(tmp_path)
-    wait_until(process, (tmp_path / RUN / "iter-00/finetune").exists)
+    wait_until(process, tmp_path, (tmp_path / RUN / "iter-00/finetune").exists)
     process.kill()
-    process.communicate()
+    ended(process, tmp_path)
     recipe_in(tmp_path, **COMMITTEE, **BOUGHT, **place("processes", tmp_path))
     done = ran(tmp_path)
     assert done.returncode == 0, done.stderr
@@ -80,9 +80,9 @@ def kill_worker(folder: Path) -> None:
 def test_a_stage_whose_worker_dies_goes_on_in_another(tmp_path, long_at_home, kind):
     recipe_in(tmp_path, **ENOUGH, iterations=1, **place(kind, tmp_path))
     process = begun(tmp_path)
-    wait_until(process, (tmp_path / RUN / "iter-00/pretrain.part/fit/checkpoint.pt").exists)
+    wait_until(process, tmp_path, (tmp_path / RUN / "iter-00/pretrain.part/fit/checkpoint.pt").exists)
     kill_worker(tmp_path)
-    told = process.communicate()[1]
+    told = ended(process, tmp_path)
     assert process.returncode == 0, told
     assert_equal(tmp_path / RUN, long_at_home)
     notes = [e.name for e in read_events(tmp_path / RUN / "events.jsonl") if e.kind == "note"]
@@ -96,9 +96,9 @@ def test_a_stage_whose_worker_dies_goes_on_in_another(tmp_path, long_at_home, ki
 def test_workers_that_die_more_often_than_they_may_end_the_run(tmp_path):
     recipe_in(tmp_path, **ENOUGH, iterations=1, compute={"place": "processes", "workers": 1, "retries": 0})
     process = begun(tmp_path)
-    wait_until(process, (tmp_path / RUN / "iter-00/pretrain.part/fit/checkpoint.pt").exists)
+    wait_until(process, tmp_path, (tmp_path / RUN / "iter-00/pretrain.part/fit/checkpoint.pt").exists)
     kill_worker(tmp_path)
-    told = process.communicate()[1]
+    told = ended(process, tmp_path)
     assert process.returncode == 1, told
     last = told.strip().splitlines()[-1]
     assert "iter-00/pretrain: its process (process " in last
@@ -110,11 +110,11 @@ def test_workers_that_die_more_often_than_they_may_end_the_run(tmp_path):
 def test_what_a_killed_run_has_left_at_work_ends_and_the_next_goes_on(tmp_path, long_at_home, kind):
     recipe_in(tmp_path, **ENOUGH, iterations=1, **place(kind, tmp_path))
     process = begun(tmp_path)
-    wait_until(process, (tmp_path / RUN / "iter-00/pretrain.part/fit/checkpoint.pt").exists)
+    wait_until(process, tmp_path, (tmp_path / RUN / "iter-00/pretrain.part/fit/checkpoint.pt").exists)
     assert "running   iter-00/pretrain on" in str(status(tmp_path / RUN))
     at_work = json.loads((tmp_path / RUN / "iter-00/pretrain.job/running.json").read_text())["pid"]
     process.kill()
-    process.communicate()
+    ended(process, tmp_path)
     done = ran(tmp_path)
     assert done.returncode == 0, done.stderr
     assert_equal(tmp_path / RUN, long_at_home)

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from placed import RUN, assert_equal, begun, on_cluster, ran, recipe_in, wait_until
+from placed import RUN, assert_equal, begun, ended, on_cluster, ran, recipe_in, wait_until
 
 from ipip_ext import runner
 from ipip_ext.check.status import status
@@ -82,14 +82,14 @@ def test_a_run_through_deaths_is_the_run_here(tmp_path, at_home):
     """A worker is killed in the middle of one stage, its whole block is cancelled in that of another."""
     recipe_in(tmp_path, **ENOUGH, **on_slurm(tmp_path))
     process = begun(tmp_path)
-    wait_until(process, (tmp_path / RUN / "iter-00/pretrain.part/fit/checkpoint.pt").exists)
+    wait_until(process, tmp_path, (tmp_path / RUN / "iter-00/pretrain.part/fit/checkpoint.pt").exists)
     shown = str(status(tmp_path / RUN))
     assert "running   iter-00/pretrain on node (" in shown
     told = json.loads((tmp_path / RUN / "iter-00/pretrain.job/running.json").read_text())
     os.kill(told["pid"], signal.SIGKILL)
-    wait_until(process, (tmp_path / RUN / "iter-00/finetune.part/fit/checkpoint.pt").exists)
+    wait_until(process, tmp_path, (tmp_path / RUN / "iter-00/finetune.part/fit/checkpoint.pt").exists)
     subprocess.run(["scancel", *queue()], check=True)
-    said = process.communicate()[1]
+    said = ended(process, tmp_path)
     assert process.returncode == 0, said
     assert_equal(tmp_path / RUN, at_home)
     gone_on = [note for note in notes(tmp_path) if "it goes on in another" in note]
@@ -111,10 +111,10 @@ def test_a_partition_that_does_not_exist_is_told_in_sbatch_s_words(tmp_path):
 def test_what_was_submitted_is_cancelled_by_who_is_asked_to_stop(tmp_path, signum):
     recipe_in(tmp_path, **ENOUGH | {"pretrain__epochs": 100_000}, **on_slurm(tmp_path))
     process = begun(tmp_path)
-    wait_until(process, (tmp_path / RUN / "iter-00/pretrain.part/fit/checkpoint.pt").exists)
+    wait_until(process, tmp_path, (tmp_path / RUN / "iter-00/pretrain.part/fit/checkpoint.pt").exists)
     assert queue()
     process.send_signal(signum)
-    said = process.communicate()[1]
+    said = ended(process, tmp_path)
     assert process.returncode == 128 + signum, said
     assert "Traceback" not in said
     assert_nothing_left()
@@ -123,10 +123,10 @@ def test_what_was_submitted_is_cancelled_by_who_is_asked_to_stop(tmp_path, signu
 def test_what_a_killed_run_has_submitted_is_cancelled_by_the_next(tmp_path, at_home):
     recipe_in(tmp_path, **ENOUGH, **on_slurm(tmp_path))
     process = begun(tmp_path)
-    wait_until(process, (tmp_path / RUN / "iter-00/pretrain.part/fit/checkpoint.pt").exists)
+    wait_until(process, tmp_path, (tmp_path / RUN / "iter-00/pretrain.part/fit/checkpoint.pt").exists)
     (left,) = json.loads((tmp_path / RUN / "blocks.json").read_text())["node"][1][:1]
     process.kill()
-    process.communicate()
+    ended(process, tmp_path)
     done = ran(tmp_path)
     assert done.returncode == 0, done.stderr
     (said,) = [note for note in notes(tmp_path) if "they are cancelled" in note]
