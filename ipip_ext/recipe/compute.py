@@ -24,7 +24,7 @@ class Compute(Section):
 
     workers: Annotated[int, Field(ge=1, le=1024)] | None = None
     """Processes of `place: processes`, each with `threads` threads. null: as many as the machine has cores for; one
-    with a GPU."""
+    with a GPU. Of `place: parsl`: how many runs of `ablate` go at once; null: 4."""
 
     parsl: Path | None = None
     """Place file of `place: parsl`: executors by name, in Parsl's own terms (recipes/places)."""

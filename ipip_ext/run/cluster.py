@@ -42,6 +42,11 @@ class Cluster:
         self._kernel: Any = None
         self._told: dict[str, list[str]] = {}
 
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return self._root.absolute()
+
     def executor_of(self, call: Call) -> str:
         """Return the executor that the call itself, or `stages`, names; else the first one of the file."""
         kind = call.name.rsplit("/", 1)[-1]
@@ -70,7 +75,7 @@ class Cluster:
 
     def prove(self) -> dict[str, Any]:
         """Return by executor the future of what a worker of it says of itself; see `probe.look`."""
-        return {name: self.submit(name, probe.look, str(self._root.absolute())) for name in self.file.names}
+        return {name: self.submit(name, probe.look, str(self.folder)) for name in self.file.names}
 
     def blocks(self, executor: str) -> list[str]:
         """Return what the batch system calls the blocks of an executor."""
@@ -116,7 +121,9 @@ class Submitted:
         if not self._future.done():
             return False
         if trouble := self._cluster.trouble(self._executor):
-            raise JobLost(f"executor {self._executor}: gets no nodes: {_words_of(trouble)}")
+            raise JobLost(
+                f"executor {self._executor}: gets no nodes: {_words_of(trouble)}{_hint(trouble, self._cluster)}"
+            )
         error = self._future.exception()
         if isinstance(error, JobLost):
             raise JobLost(f"executor {self._executor}: {error}.")
@@ -168,4 +175,14 @@ def _within_reach() -> Iterator[None]:
 def _words_of(trouble: str) -> str:
     """Return what the batch system has said of a block that it refused, without Parsl's frame around it."""
     said = re.search(r"stderr=(.*?)(?= Error \d+:|$)", " ".join(trouble.split()))
-    return said[1].strip() if said and said[1].strip() else " ".join(trouble.split())[:500]
+    return said[1].strip() if said and said[1].strip() else " ".join(trouble.split())[:300]
+
+
+def _hint(trouble: str, cluster: Cluster) -> str:
+    """Return what may be amiss where a block began and its workers were never heard of."""
+    if "failed to register" not in trouble:
+        return ""
+    return (
+        f"; its workers ended before they were heard: do its nodes see {cluster.folder}, and does worker_init load an"
+        f" environment with ipip-mace[parsl]? Their words stand in {cluster.folder / FOLDER}"
+    )
