@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,8 @@ def at_place(overrides: tuple[str, ...], place: str | None) -> tuple[str, ...]:
         return overrides
     if place in ("here", "processes"):
         return (*overrides, f"compute.place={place}")
-    return (*overrides, "compute.place=parsl", f"compute.parsl={place}")
+    file = json.dumps(str(Path(place).absolute()))  # as YAML reads it, from the folder one is in
+    return (*overrides, "compute.place=parsl", f"compute.parsl={file}")
 
 
 def with_recipe(command: Callable[..., Any]) -> Callable[..., Any]:
