@@ -30,7 +30,8 @@ def on_cluster(folder: Path, workers: int, retries: int = 1, **provider: object)
     """Write a place file of one executor on this machine; return the changes of the recipe that name it."""
     node = {
         "class": "HighThroughputExecutor", "address": "127.0.0.1", "max_workers_per_node": workers,
-        "cores_per_worker": 1, "provider": {"class": "LocalProvider", "init_blocks": 1, "max_blocks": 1} | provider,
+        "cores_per_worker": 1, "heartbeat_period": 2, "heartbeat_threshold": 10,
+        "provider": {"class": "LocalProvider", "init_blocks": 1, "max_blocks": 1} | provider,
     }  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "place.yaml").write_text(yaml.safe_dump({"executors": {"node": node}, "config": {"strategy_period": 1}}))
