@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from ipip_ext.errors import WorkspaceError
@@ -25,6 +26,9 @@ _CANCEL = {
     "SlurmProvider": "scancel", "PBSProProvider": "qdel", "TorqueProvider": "qdel", "GridEngineProvider": "qdel",
     "LSFProvider": "bkill",
 }  # fmt: skip
+
+_ID = re.compile(r"\w[\w.\[\]-]*")
+"""What a batch system calls a job, and no option of its commands."""
 
 _STILL_S = 4.0
 """Seconds without a beat after which a job is over: it beats each second."""
@@ -46,17 +50,22 @@ def forget(root: Path) -> None:
 
 def end(root: Path, say: Callable[[str], None]) -> None:
     """End what a killed run has left at work. say: takes a line. Raises WorkspaceError if it goes on all the same."""
-    try:
-        blocks = json.loads((root / FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    if not (root / FILE).is_file():
         return
-    for executor, (provider, ids) in blocks.items():
+    for executor, provider, ids in _told(root / FILE):
         command = shutil.which(_CANCEL.get(provider, ""))
         if ids and command is not None:
             say(f"a run that was killed has left blocks {' '.join(ids)} of executor {executor}; they are cancelled")
-            subprocess.run([command, *ids], capture_output=True, check=False)  # noqa: S603 - ids that we wrote down
+            subprocess.run([command, *ids], capture_output=True, check=False)  # noqa: S603 - ids, and nothing else
     _await_silence(root, say)
     forget(root)
+
+
+def _told(file: Path) -> Iterator[tuple[str, str, list[str]]]:
+    """Yield what the note says of each executor, as far as it can be read: a kill may have cut it."""
+    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
+        for executor, (provider, ids) in json.loads(file.read_text(encoding="utf-8")).items():
+            yield str(executor), str(provider), [number for number in map(str, ids) if _ID.fullmatch(number)]
 
 
 def _await_silence(root: Path, say: Callable[[str], None]) -> None:

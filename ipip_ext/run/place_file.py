@@ -119,7 +119,10 @@ class Executors:
         for inner in ("provider", "launcher"):
             if inner in given:
                 given[inner] = self._made(f"{where}.{inner}", inner, given[inner], worker_init)
-        if "worker_init" in inspect.signature(made).parameters:
+        known = inspect.signature(made).parameters
+        if "encrypted" in known:
+            given = {"encrypted": True} | given  # else whoever is on the network may hand its workers jobs
+        if "worker_init" in known:
             given["worker_init"] = "\n".join([worker_init, given.get("worker_init", "")])
         try:
             return made(**ours | given)

@@ -71,6 +71,8 @@ def findings(recipe: Recipe) -> list[Finding]:
         if (entry := getattr(baseline, "calculator", None)) is not None:
             named[f"baselines.{index}.calculator"] = entry
     found = [finding for where, entry in named.items() for finding in _of_entry(where, entry, recipe.folder)]
+    if recipe.compute.parsl is not None:
+        found.append(Finding("compute.parsl", f"runs the shell lines of {recipe.compute.parsl}"))
     uri = recipe.tracking.uri
     if recipe.tracking.enabled and not _is_local(uri):
         found.append(Finding("tracking.uri", f"writes to {uri}"))

@@ -41,6 +41,7 @@ def test_those_that_are_shipped_are_in_order(path):
 def test_keywords_are_passed_on(tmp_path):
     (made,) = Executors.read(write(tmp_path, GOOD)).build("export A=1")
     assert (made.label, made.max_workers_per_node, made.provider.partition) == ("gpu", 2, "gpu")
+    assert made.encrypted
     assert made.provider.worker_init.startswith("export A=1\n")
     assert type(made.provider.launcher).__name__ == "SrunLauncher"
 

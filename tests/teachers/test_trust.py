@@ -46,6 +46,10 @@ KINDS = {
         {"teacher": "chgnet", "baselines": [TEACHER, {"kind": "calculator", "name": "b", "calculator": OWN}]},
         r"baselines\.1\.calculator: runs beside:make",
     ),
+    "place": (
+        {"teacher": "chgnet", "compute": {"place": "parsl", "parsl": "cluster.yaml"}},
+        r"compute\.parsl: runs the shell lines of .*cluster\.yaml",
+    ),
     "tracking": (
         {"teacher": "chgnet", "tracking": {"uri": "http://example.org"}},
         "tracking.uri: writes to http://example.org",
