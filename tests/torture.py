@@ -6,6 +6,9 @@ A point is a moment at which something reaches the disk: before each fsync, and 
 the ends of stages, every event, every epoch's checkpoint, every commit of MD and every record. At each chosen point the
 run meets one of: SIGKILL, SIGTERM, SIGINT, an exception. Runs are forks of one process that has imported everything and
 computed nothing, so that a point costs a run and no imports.
+
+With `--place` stages are computed in other processes, and one more thing happens to a run: whoever computes for it at
+that moment is killed. Events of stages that go side by side come in any order, so that is not compared.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from typing import Any
 
 from alloy import write_alloy, write_recipe
 from pages import write_section
+from placed import place as placed
 from safetensors.numpy import load_file
 
 from ipip_ext import md, runner
@@ -37,9 +41,15 @@ from ipip_ext.run import signals
 from ipip_ext.run.events import read_events
 
 KINDS = ("SIGKILL", "SIGTERM", "exception", "SIGINT")
-EXPECTED = {"SIGKILL": -signal.SIGKILL, "SIGTERM": 143, "SIGINT": 130, "exception": 99}
+WORKER = "worker killed"
+EXPECTED = {"SIGKILL": -signal.SIGKILL, "SIGTERM": 143, "SIGINT": 130, "exception": 99, WORKER: 0}
+OF_THE_DISTURBED = ("it goes on in another", "they are cancelled", "waiting until jobs of a run that was killed")
+"""In notes that only a run that was disturbed has."""
 MEASURED = re.compile(r"_(ms|s|MiB)(_\d+_atoms)?$")
 """Ends of the names of numbers that no two runs have in common: times and memory, of cells of all sizes too."""
+
+LEFT = re.compile(r"\.part|\.job$|^lock|^jobs\.json$|^blocks\.json$")
+"""Names of what no finished run holds."""
 
 SIZES: dict[str, Any] = {
     "tracking__enabled": False, "pretrain__epochs": 3, "finetune__epochs": 3, "explore__n_steps": 20,
@@ -100,8 +110,10 @@ def fork(folder: Path, points: Points) -> int:
         os._exit(code)
 
 
-def deed(kind: str) -> Callable[[], None]:
+def deed(kind: str, run: Path) -> Callable[[], None]:
     """Return what is done to the run at its point."""
+    if kind == WORKER:
+        return lambda: [os.kill(pid, signal.SIGKILL) for pid in at_work(run)] and None
     if kind == "exception":
 
         def fail() -> None:
@@ -109,6 +121,16 @@ def deed(kind: str) -> Callable[[], None]:
 
         return fail
     return lambda: os.kill(os.getpid(), getattr(signal, kind))
+
+
+def at_work(run: Path) -> list[int]:
+    """Return who computes for a run at this moment, by what they say."""
+    found = []
+    for told in run.rglob("*.job/running.json"):
+        pid = json.loads(told.read_text())["pid"]
+        if not told.with_name("result.json").exists() and Path(f"/proc/{pid}").exists():
+            found.append(pid)
+    return found
 
 
 def outcome(run: Path) -> dict[str, Any]:
@@ -121,7 +143,7 @@ def outcome(run: Path) -> dict[str, Any]:
         "table": [[cell for i, cell in enumerate(row) if i not in timed] for row in table],
         "frames": {str(p.relative_to(run)): p.read_bytes() for p in sorted(run.rglob("*.extxyz"))},
         "events": list(dict.fromkeys(history(run))),
-        "left": [str(p.relative_to(run)) for p in run.rglob("*") if ".part" in p.name or p.name.startswith("lock")],
+        "left": [str(p.relative_to(run)) for p in run.rglob("*") if LEFT.search(p.name)],
     }
 
 
@@ -135,12 +157,23 @@ def history(run: Path) -> Iterator[str]:
         elif event.kind == "row":
             told = {key: value for key, value in event.data["metrics"].items() if not MEASURED.search(key)}
             yield f"{event.name} {json.dumps(told, sort_keys=True)}"
-        elif event.kind in ("note", "artifact"):
+        elif event.kind in ("note", "artifact") and not any(words in event.name for words in OF_THE_DISTURBED):
             yield f"{event.stage} {event.name}"
 
 
-def torture(n_points: int, folder: Path, say: Callable[[str], None], *, processes: int = 1) -> dict[str, Any]:
-    """Return what came of `n_points` points, spread evenly over the run; kinds take turns."""
+def torture(
+    n_points: int, folder: Path, say: Callable[[str], None], *, processes: int = 1, place: str = "here"
+) -> dict[str, Any]:  # fmt: skip
+    """Return what came of `n_points` points, spread evenly over the run; kinds take turns.
+
+    place: where stages are computed, see `placed.place`.
+    """
+    kinds = KINDS if place == "here" else (*KINDS, WORKER)
+    SIZES.update(placed(place, folder))
+    if place != "here":
+        SIZES["compute"] |= {"retries": 5}
+    if (folder / "place.yaml").exists():
+        SIZES["compute"] |= {"parsl": str(folder / "place.yaml")}
     (folder / "data").mkdir()
     write_alloy(folder / "data")
     straight = _new(folder, "straight")
@@ -151,7 +184,7 @@ def torture(n_points: int, folder: Path, say: Callable[[str], None], *, processe
     n_points = min(n_points, there)
     asked = [
         (1 + (2 * index + 1) * there // (2 * n_points), kind)
-        for index, kind in zip(range(n_points), itertools.cycle(KINDS), strict=False)
+        for index, kind in zip(range(n_points), itertools.cycle(kinds), strict=False)
     ]
     shares = [folder / f"share-{i}.json" for i in range(processes)]
     workers = [_share(asked[i::processes], file, expected, folder, say) for i, file in enumerate(shares)]
@@ -183,17 +216,24 @@ def disturb(
 ) -> tuple[dict[str, Any] | None, list[str]]:
     """Disturb a run at a point and resume it. Return what went wrong, if anything, and what to count."""
     place = _new(folder, f"{at}-{kind}")
-    code = fork(place, Points(at, deed(kind)))
+    code = fork(place, Points(at, deed(kind, place / "run")))
     # a signal that is no SIGKILL may come so late that no safe point is left
     stopped = code == EXPECTED[kind] or (code == 0 and kind in ("SIGTERM", "SIGINT"))
     again = fork(place, Points())
-    equal = again == 0 and outcome(place / "run") == expected
+    equal = again == 0 and alike(outcome(place / "run"), expected)
     counted = ["points", kind, *(["resumed"] if again == 0 else []), *(["equal"] if equal else [])]
     if stopped and equal:
         shutil.rmtree(place)
         return None, counted
     say(f"point {at} {kind}: exit code {code}, then {again}; equal: {equal}")
     return {"point": at, "kind": kind, "code": code, "again": again, "folder": str(place)}, counted
+
+
+def alike(found: dict[str, Any], expected: dict[str, Any]) -> bool:
+    """Whether two runs have come to the same; in which order, only where nothing goes side by side."""
+    if SIZES["compute"]["place"] != "here":
+        found, expected = (one | {"events": sorted(one["events"])} for one in (found, expected))
+    return found == expected
 
 
 def _new(folder: Path, name: str) -> Path:
@@ -203,12 +243,12 @@ def _new(folder: Path, name: str) -> Path:
     return place
 
 
-def section(found: dict[str, Any], took_s: float) -> str:
+def section(found: dict[str, Any], took_s: float, place: str) -> str:
     """Return the summary as it stands in docs/reliability.md under "Killed anywhere"."""
-    kinds = ", ".join(f"{found[kind]} {kind}" for kind in KINDS if kind in found)
-    return f"""Made by `scripts/torture --points N --report docs/reliability.md`. A tiny but real run (two iterations,
-every stage) is disturbed once at a point where something reaches the disk (before an fsync, before or after a rename),
-then resumed by the same command.
+    kinds = ", ".join(f"{found[kind]} {kind}" for kind in (*KINDS, WORKER) if kind in found)
+    return f"""Made by `scripts/torture --points N --place {place} --report docs/reliability.md`.
+A tiny but real run (two iterations, every stage) is disturbed once at a point where something reaches the disk (before
+an fsync, before or after a rename), then resumed by the same command.
 
 | | |
 |---|---|
@@ -227,6 +267,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--points", type=int, default=100)
     parser.add_argument("--processes", type=int, default=1, help="runs at a time")
+    parser.add_argument("--place", choices=("here", "processes", "parsl"), default="here", help="where stages go")
     parser.add_argument("--report", type=Path, help="write the summary here")
     parser.add_argument("--keep", type=Path, help="work here, and leave what failed")
     asked = parser.parse_args()
@@ -238,11 +279,12 @@ def main() -> int:
     place.mkdir(parents=True, exist_ok=True)
     found = torture(
         asked.points, place, lambda text: print(text, file=sys.stderr, flush=True),  # noqa: T201
-        processes=asked.processes,
+        processes=asked.processes, place=asked.place,
     )  # fmt: skip
     print(json.dumps(found))  # noqa: T201
     if asked.report is not None:
-        write_section(asked.report, "Killed anywhere", section(found, time.monotonic() - start))
+        where = "" if asked.place == "here" else f", at the place {asked.place}"
+        write_section(asked.report, f"Killed anywhere{where}", section(found, time.monotonic() - start, asked.place))
     if not found["failures"] and asked.keep is None:
         shutil.rmtree(place)
     return bool(found["failures"])
