@@ -16,7 +16,12 @@ from alloy import write_alloy, write_recipe
 from ipip_ext.run.events import read_events
 
 RUN = Path("runs/tiny")
-CLI = (sys.executable, "-m", "ipip_ext.cli")
+MAIN = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background job ignores it
+    "from ipip_ext.cli.main import main; main()"
+)
+CLI = (sys.executable, "-c", MAIN)
+"""The command line, as a user at a terminal has it."""
 
 
 def recipe_in(folder: Path, **changes: object) -> Path:

@@ -27,6 +27,9 @@ from ipip_ext.run.record import part_of
 from ipip_ext.stages.order import FIRST_STAGE
 
 _MODULE = "ipip_ext.compare.run_process"
+_STOP_S = 20.0
+"""Seconds that a run has to stop where it can go on: it waits for its own safe point and ends its own workers."""
+
 _SAFE = Event("progress", "grid")
 
 
@@ -63,7 +66,7 @@ def run(runs: Sequence[Run], tags: Sequence[Mapping[str, str]], done: Callable[[
                     _raise_if_failed(runs[index], work.process)
                     done(index, time.monotonic() - work.begun_s)
         finally:
-            end_all({index: work.process for index, work in at_work.items()})
+            end_all({index: work.process for index, work in at_work.items()}, within_s=_STOP_S)
 
 
 def next_of(waiting: Sequence[int], at_work: Mapping[int, Any], runs: Sequence[Run]) -> int | None:
@@ -84,10 +87,10 @@ def next_of(waiting: Sequence[int], at_work: Mapping[int, Any], runs: Sequence[R
 def _has_parted(run: Run) -> bool:
     """Whether a run has come to the first stage that is not the same in all variants."""
     firsts = {FIRST_STAGE.get(key.split(".")[0]) for key in run.variant.values}
-    if None in firsts or not run.folder.exists():
+    if None in firsts:
         return False
-    return any(path.name in (name, part_of(Path(name)).name) for name in firsts if name is not None
-               for path in run.folder.rglob(f"{name}*"))  # fmt: skip
+    names = {name for first in firsts for name in (first, part_of(Path(str(first))).name)}
+    return any(path.name in names for pattern in ("*", "*/*") for path in run.folder.glob(pattern))
 
 
 def _told(runs: Sequence[Run], index: int, tags: Mapping[str, str], room: int) -> dict[str, Any]:

@@ -151,9 +151,9 @@ def see_off(process: subprocess.Popen[Any], within_s: float = END_S) -> None:
         end(process, within_s=within_s)
 
 
-def end_all(processes: Mapping[Any, SideProcess]) -> None:
-    """End side processes, all at once."""
-    end(*(process._process for process in processes.values()))
+def end_all(processes: Mapping[Any, SideProcess], within_s: float = END_S) -> None:
+    """End side processes, all at once; see `end`."""
+    end(*(process._process for process in processes.values()), within_s=within_s)
 
 
 def _await(processes: tuple[subprocess.Popen[Any], ...], within_s: float) -> None:

@@ -23,6 +23,7 @@ from ipip_ext.run.events import Event
 from ipip_ext.run.stage import Context
 from ipip_ext.stages.evaluate import splits_of
 from ipip_ext.stages.report_tables import COSTS, Row, calibration_table, home_table, others, table
+from ipip_ext.stages.stability import by_temperature
 
 COLUMNS = (
     "model", "role", "split", "n_frames", "force_mae_meV_per_A", "force_rmse_meV_per_A",
@@ -193,7 +194,7 @@ def _is_column(key: str) -> bool:
 def _shares(model: ShownModel) -> dict[str, float]:
     """Return the model's shares of sane MD by metric; empty where that was not measured."""
     shares = {} if model.stability is None else model.stability.shares
-    return {key: round(share, 4) for key, share in shares.items()}
+    return {key: round(shares[key], 4) for key in by_temperature(shares)}
 
 
 def _row_event(

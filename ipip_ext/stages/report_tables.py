@@ -12,7 +12,7 @@ from ipip_ext.measure.property_curves import KEYS
 from ipip_ext.report.shown import ShownModel, Speed
 from ipip_ext.stages.calibration import SAID
 from ipip_ext.stages.evaluate import ALIGNED
-from ipip_ext.stages.stability import SHARE
+from ipip_ext.stages.stability import SHARE, by_temperature
 
 COSTS = ("training_wall_s", "n_pseudo_labels", "n_reference_labels")
 """What a model cost, see `timing.training_costs`."""
@@ -34,7 +34,7 @@ def cells(rows: Sequence[Row], by: Sequence[str] = ("model",)) -> list[list[str]
     rows: of compare.csv. by: columns whose values together name a model.
     """
     splits = list(dict.fromkeys(str(row["split"]) for row in rows))
-    shares = list(dict.fromkeys(key for row in rows for key in row if key.startswith(SHARE)))
+    shares = by_temperature({key for row in rows for key in row if key.startswith(SHARE)})
     found: dict[tuple[str, ...], dict[str, Row]] = {}
     for row in rows:
         found.setdefault(tuple(str(row[key]) for key in by), {})[str(row["split"])] = row

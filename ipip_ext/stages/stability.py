@@ -6,7 +6,7 @@ import json
 import math
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,12 @@ def stability(ctx: Context, settings: Explore, *, model: Model, starts: Path, se
         "n_stopped": len(stops),
         "time_ps": time_ps,
     }
+
+
+def by_temperature(keys: Collection[str]) -> list[str]:
+    """Return metrics of sane shares as a table has them, whatever kept them: temperatures as they rise, then all."""
+    each = {float(key.removeprefix(f"{SHARE}_").removesuffix("K")): key for key in keys if key != SHARE}
+    return [*(each[temperature_K] for temperature_K in sorted(each)), *(key for key in keys if key == SHARE)]
 
 
 def _sane(replicas: Sequence[md.Replica], stopped: set[str]) -> dict[str, list[bool]]:

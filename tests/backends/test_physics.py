@@ -18,7 +18,7 @@ from ipip_ext.recipe.file import load_recipe
 from ipip_ext.recipe.students import MaceConfig
 from ipip_ext.recipe.training import Fit
 
-RECIPES = sorted((Path(__file__).parents[2] / "recipes").rglob("*.yaml"))
+RECIPES = [p for p in sorted((Path(__file__).parents[2] / "recipes").rglob("*.yaml")) if p.parent.name != "places"]
 BACKEND = MaceBackend()
 
 

@@ -103,7 +103,7 @@ def test_side_by_side_is_one_by_one(tmp_path):
 
 
 def weights(folder: Path) -> dict[Path, bytes]:
-    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.safetensors")}
+    return {path.relative_to(folder): path.read_bytes() for path in (folder / GRID).rglob("*.safetensors")}
 
 
 def timed(folder: Path) -> list[tuple[float, float]]:

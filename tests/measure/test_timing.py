@@ -75,7 +75,7 @@ def test_a_baseline_trained_beside_others_is_not_in_their_way(tmp_path):
     text = timing.table(timing.times(run.root))
     assert "all                       2       5" in text
     assert "scratch (beside)          1       3" in text
-    assert "beside: in a second process" in text
+    assert "beside: in other processes" in text
     assert "borrowed" not in text
 
 

@@ -12,16 +12,13 @@ from pathlib import Path
 
 import pytest
 from alloy import write_recipe
+from placed import CLI
 from processes import children
 
 from ipip_ext.run import signals
 from ipip_ext.run.events import Event, EventBus, read_events
 
 SAFE = Event("progress", "x", 0.5)
-MAIN = (
-    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background job ignores it
-    "from ipip_ext.cli.main import main; main()"
-)
 SLEEPER = """
 import time
 from pathlib import Path
@@ -85,9 +82,7 @@ def test_in_another_thread_it_does_nothing():
 
 
 def start(folder: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", MAIN, "run", "recipe.yaml"], cwd=folder, stderr=subprocess.PIPE, text=True
-    )
+    return subprocess.Popen([*CLI, "run", "recipe.yaml"], cwd=folder, stderr=subprocess.PIPE, text=True)
 
 
 def wait_for(process: subprocess.Popen[str], path: Path) -> None:
