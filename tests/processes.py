@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -37,3 +38,15 @@ def children(pid: int, module: str = "ipip_ext.run.pool") -> list[int]:
         if module.encode() in words and str(pid).encode() in words:  # a side process is told whose it is
             found.append(int(entry.parent.name))
     return sorted(found)
+
+
+def at_work_in(folder: Path) -> list[int]:
+    """Return the ids of all processes, but this one, whose working folder is `folder`."""
+    found = []
+    for link in Path("/proc").glob("[0-9]*/cwd"):
+        try:
+            if link.readlink() == folder and link.parent.name != str(os.getpid()):
+                found.append(int(link.parent.name))
+        except OSError:
+            continue
+    return found

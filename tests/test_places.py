@@ -7,11 +7,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from alloy import ROOT
 from placed import RUN, assert_equal, begun, ended, on_cluster, place, ran, recipe_in, said, wait_until
+from processes import at_work_in
 
 from ipip_ext.check.status import status
 from ipip_ext.errors import JobLost
@@ -121,6 +123,10 @@ def test_what_a_killed_run_has_left_at_work_ends_and_the_next_goes_on(tmp_path, 
     assert done.returncode == 0, done.stderr
     assert_equal(tmp_path / RUN, long_at_home)
     assert not Path(f"/proc/{at_work}").exists()
+    until = time.monotonic() + 60  # nodes miss the run that was killed after some heartbeats
+    while at_work_in(tmp_path) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not at_work_in(tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["processes", "parsl"])

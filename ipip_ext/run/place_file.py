@@ -24,6 +24,7 @@ from typing import Any
 import yaml
 
 from ipip_ext.errors import RecipeError, did_you_mean
+from ipip_ext.run.processes import side_command
 
 _KINDS = {
     "executor": ("parsl.executors", "Executor"),
@@ -31,6 +32,8 @@ _KINDS = {
     "launcher": ("parsl.launchers", "Launcher"),
 }
 """What may be named -> where Parsl keeps its classes, and what their names end with."""
+
+_INTERCHANGE = "parsl.executors.high_throughput.interchange"
 
 _OURS = {"executor": ("label",), "provider": (), "launcher": ()}
 """Keywords that this package gives."""
@@ -122,6 +125,8 @@ class Executors:
         known = inspect.signature(made).parameters
         if "encrypted" in known:
             given = {"encrypted": True} | given  # else whoever is on the network may hand its workers jobs
+        if "interchange_launch_cmd" in known:  # Parsl's own would outlive a run that is killed
+            given = {"interchange_launch_cmd": side_command(_INTERCHANGE)} | given
         if "worker_init" in known:
             given["worker_init"] = "\n".join([worker_init, given.get("worker_init", "")])
         try:

@@ -47,11 +47,10 @@ class SideProcess:
         # open for as long as the process may be looked at
         self._words = tempfile.TemporaryFile("a+b") if words is None else words.open("a+b")  # noqa: SIM115
         self._heard = self._begun = os.fstat(self._words.fileno()).st_size
-        command = [*safe_python(), str(_FAR_SIDE), str(os.getpid()), module, *map(str, arguments)]
+        stdin = subprocess.PIPE if is_asked else subprocess.DEVNULL
         self._process = subprocess.Popen(  # noqa: S603 - our own module
-            command, stdin=subprocess.PIPE if is_asked else subprocess.DEVNULL, stdout=self._words, stderr=self._words,
-            env=environment,
-        )  # fmt: skip
+            side_command(module, *arguments), stdin=stdin, stdout=self._words, stderr=self._words, env=environment
+        )
         self.pid = self._process.pid
         self._sign, self._looked_s, self._silent_s = 0, time.monotonic(), 0.0
 
@@ -124,6 +123,11 @@ def tell(**what: Any) -> None:
     """Tell the process that started this one; it finds it in `heard`."""
     sys.stdout.write(f"\n{json.dumps(what)}\n")  # a line of its own, whatever a library has left there
     sys.stdout.flush()
+
+
+def side_command(module: str, *arguments: object) -> list[str]:
+    """Return the command that is `module` in a Python which ends with this process."""
+    return [*safe_python(), str(_FAR_SIDE), str(os.getpid()), module, *map(str, arguments)]
 
 
 def safe_python() -> list[str]:

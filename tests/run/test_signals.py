@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from alloy import write_recipe
 from placed import CLI
-from processes import children
+from processes import at_work_in, children
 
 from ipip_ext.run import signals
 from ipip_ext.run.events import Event, EventBus, read_events
@@ -140,12 +140,4 @@ def test_a_reference_method_that_takes_hours_does_not_keep_it(tmp_path, alloy_da
     said = stop(process, signal.SIGUSR1)
     assert process.returncode == 128 + signal.SIGUSR1
     assert "stopped by signal SIGUSR1" in said
-    left = [p for p in Path("/proc").glob("[0-9]*/cwd") if p.parent.name != str(os.getpid()) and _is(p, tmp_path)]
-    assert not left
-
-
-def _is(link: Path, folder: Path) -> bool:
-    try:
-        return link.readlink() == folder
-    except OSError:
-        return False
+    assert not at_work_in(tmp_path)
