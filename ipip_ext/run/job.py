@@ -23,7 +23,8 @@ from ipip_ext.errors import DeviceLost, IpipError, JobLost
 from ipip_ext.run import disk, lock, parts, provenance, request
 from ipip_ext.run.carry_out import compute
 from ipip_ext.run.events import Event, EventBus, log
-from ipip_ext.run.outside import BEAT, EVENTS, LATE_S, LOG, RESULT, RUNNING
+from ipip_ext.run.hearing import EVENTS
+from ipip_ext.run.outside import BEAT, LATE_S, LOG, RESULT, RUNNING
 from ipip_ext.run.stage import Context, Done, Outputs, Surroundings
 
 _BEAT_S = 1.0

@@ -7,10 +7,8 @@ there `running.json` (where it runs), `events.jsonl` (what the stage says), `log
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
-import logging
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,15 +20,14 @@ from ipip_ext import errors
 from ipip_ext.errors import JobLost, StageFailed
 from ipip_ext.run import request
 from ipip_ext.run.carry_out import job_of
-from ipip_ext.run.events import Event, log
+from ipip_ext.run.events import Event
+from ipip_ext.run.hearing import Ear
 from ipip_ext.run.stage import Call, Surroundings
 
 HERE = "here"
 """The executor that is the run's own process."""
 
-REQUEST, RUNNING, EVENTS, LOG, RESULT, BEAT = (
-    "request.json", "running.json", "events.jsonl", "log.txt", "result.json", "beat",
-)  # fmt: skip
+REQUEST, RUNNING, LOG, RESULT, BEAT = "request.json", "running.json", "log.txt", "result.json", "beat"
 
 LATE_S = 5.0
 """Seconds that a file may take to be seen by the other side: network file systems look now and then."""
@@ -108,13 +105,7 @@ class Dispatch:
         """Yield what the stage has said since; what a logger has, is logged."""
         yield from self._said
         self._said.clear()
-        for line in self._new_lines():
-            with contextlib.suppress(ValueError, TypeError, RecursionError):
-                event = Event(**json.loads(line))
-                if event.kind == "log":
-                    log.log(logging.getLevelNamesMapping().get(str(event.value), logging.WARNING), "%s", event.name)
-                else:
-                    yield event
+        yield from self._ear.events()
 
     def is_over(self) -> bool:
         """Return whether its result is there; start another attempt if its process has died without one.
@@ -136,9 +127,14 @@ class Dispatch:
         if self._left == 0:
             raise JobLost(f"{self.call.name}: {words}. All that is finished is kept; the same command goes on.")
         self._left -= 1
+        self._said += self._ear.events()
         self._say(f"{words}; it goes on in another")
         self._start()
         return False
+
+    def forget(self) -> None:
+        """Remove its folder: all that it has said is passed on."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def told(self) -> Told | None:
         """Return where it runs, None as long as nothing has begun to."""
@@ -151,7 +147,7 @@ class Dispatch:
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         request.write(self.folder / REQUEST, self.call, self._around)
-        self._heard = 0
+        self._ear = Ear(self.folder)
         self.job = self._place.start(self.folder / REQUEST, self.executor)
 
     def _say_that_it_waits(self) -> None:
@@ -171,7 +167,6 @@ class Dispatch:
         return found
 
     def _judge(self, result: Mapping[str, Any]) -> bool:
-        self._said += self.heard()
         if "parts" in result:
             raise Wanted([request.call_of(told) for told in result["parts"]])
         if "error" in result:
@@ -185,17 +180,6 @@ class Dispatch:
         if not hasattr(errors, kind):
             return StageFailed(f"{self.call.name}: {kind}: {message}; what led to it stands in {self.folder / LOG}.")
         return errors.raised(kind, message)
-
-    def _new_lines(self) -> list[str]:
-        try:
-            with (self.folder / EVENTS).open("rb") as file:
-                file.seek(self._heard)
-                new = file.read()
-        except OSError:
-            return []
-        whole = new[: new.rfind(b"\n") + 1]  # the rest is read again when its line has an end
-        self._heard += len(whole)
-        return whole.decode("utf-8", errors="replace").splitlines()
 
     def _last_words(self) -> str:
         try:

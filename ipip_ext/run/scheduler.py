@@ -17,6 +17,7 @@ from ipip_ext.run import parts
 from ipip_ext.run import record as records
 from ipip_ext.run.carry_out import carry_out, promote
 from ipip_ext.run.events import Event, EventBus
+from ipip_ext.run.hearing import left_by
 from ipip_ext.run.later import Source
 from ipip_ext.run.outside import HERE, Dispatch, Place, Wanted
 from ipip_ext.run.stage import Call, Coming, Done, Surroundings
@@ -159,20 +160,26 @@ class Scheduler:
         """Pass on what a task has said, and see to it if it is over."""
         dispatch = task.dispatch
         assert dispatch is not None
-        for event in dispatch.heard():
-            self._bus.emit(self._of_all(event, task) if task.is_part else event)
         try:
             is_over = dispatch.is_over()
         except Wanted as wanted:
+            self._hear(task, dispatch)
+            dispatch.forget()
             self._running.remove(task)
             task.parts = [self._part(call) for call in wanted.calls]
             for part in task.parts:
                 part.group = task.parts
             self._waiting[:0] = [*task.parts, task]  # what is begun is finished first
             return
+        finally:  # after the look, so that nothing is unheard of one that is over
+            self._hear(task, dispatch)
         if is_over:
             self._running.remove(task)
             self._end(task, promote(dispatch.call))
+
+    def _hear(self, task: Task, dispatch: Dispatch) -> None:
+        for event in dispatch.heard():
+            self._bus.emit(self._of_all(event, task) if task.is_part else event)
 
     def _of_all(self, event: Event, part: Task) -> Event:
         """Return what a part says; how far it is, as how far all parts are."""
@@ -183,7 +190,12 @@ class Scheduler:
         return replace(event, value=sum(shares) / len(shares))
 
     def _part(self, call: Call) -> Task:
-        return Task(call.name, lambda: call, parts.finished, (), alone=False, is_part=True)
+        return Task(call.name, lambda: call, self._find_part, (), alone=False, is_part=True)
+
+    def _find_part(self, call: Call) -> Done | None:
+        for event in left_by(call.folder):
+            self._bus.emit(event)
+        return parts.finished(call)
 
     def _end(self, task: Task, done: Done) -> None:
         task.done = done

@@ -19,6 +19,7 @@ from ipip_ext.run import record as records
 from ipip_ext.run.carry_out import carry_out, promote
 from ipip_ext.run.events import Event, EventBus
 from ipip_ext.run.fingerprint import differences, fingerprint
+from ipip_ext.run.hearing import left_by
 from ipip_ext.run.later import Later, settle, sources_of
 from ipip_ext.run.scheduler import Scheduler, told_finished
 from ipip_ext.run.seeds import derive
@@ -173,6 +174,8 @@ class Shelf:
             return self._reuse(call)
         if work.rehearsal:
             return None
+        for event in left_by(call.folder):
+            work.bus.emit(event)
         if records.is_intact(records.part_of(call.folder), wanted):  # a kill just before it was promoted
             return told_finished(work.bus, promote(call))
         # what only sums up says this run's final numbers and times this run's models, so it is made here
