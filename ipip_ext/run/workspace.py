@@ -170,12 +170,13 @@ class Shelf:
         work, wanted = self.work, call.wanted
         if self.follows or self.yields_to:
             self._drop_if_other(call.folder, wanted)
+        if not work.rehearsal:
+            for event in left_by(call.folder):
+                work.bus.emit(event)
         if call.folder.exists():
             return self._reuse(call)
         if work.rehearsal:
             return None
-        for event in left_by(call.folder):
-            work.bus.emit(event)
         if records.is_intact(records.part_of(call.folder), wanted):  # a kill just before it was promoted
             return told_finished(work.bus, promote(call))
         # what only sums up says this run's final numbers and times this run's models, so it is made here

@@ -66,3 +66,13 @@ def test_a_stage_that_ended_while_nobody_listened_is_told_of(tmp_path):
     assert Workspace(tmp_path, EventBus([told.append])).do(idle, number=3).number == 3
     assert [event.name for event in told] == ["loss", "share", "finished"]
     assert not job.exists()
+
+
+def test_a_kill_between_a_stage_and_the_end_of_its_job_leaves_nothing(job, tmp_path):
+    say(job, "loss")
+    Workspace(tmp_path / "other", EventBus([])).do(idle, number=3)
+    (tmp_path / "other/idle").rename(tmp_path / "idle")
+    told: list[Event] = []
+    Workspace(tmp_path, EventBus([told.append])).do(idle, number=3)
+    assert [event.name for event in told] == ["loss", "reused"]
+    assert not job.exists()
