@@ -213,6 +213,13 @@ def test_a_worker_that_does_not_see_the_run_folder_is_refused(tmp_path):
     assert f"do its nodes see {tmp_path / RUN}, and does worker_init load" in last
 
 
+def test_a_folder_that_parsl_s_scripts_can_not_name_is_refused(tmp_path):
+    folder = tmp_path / "my runs"
+    done = ran(recipe_in(folder, **on_cluster(folder, 1)))
+    assert done.returncode == 2, done.stderr
+    assert f"{folder / RUN}: Parsl's scripts need a path without blanks; use --workdir." in done.stderr
+
+
 def test_a_worker_waits_for_a_request_that_its_file_system_shows_late(tmp_path, monkeypatch):
     """And says which file it can't see once that has taken too long."""
     monkeypatch.setattr(job, "LATE_S", 0.3)

@@ -41,7 +41,7 @@ from ipip_ext.run import signals
 from ipip_ext.run.events import read_events
 
 KINDS = ("SIGKILL", "SIGTERM", "exception", "SIGINT")
-WORKER = "worker killed"
+WORKER = "killed-worker"
 EXPECTED = {"SIGKILL": -signal.SIGKILL, "SIGTERM": 143, "SIGINT": 130, "exception": 99, WORKER: 0}
 OF_THE_DISTURBED = ("it goes on in another", "they are cancelled", "waiting until jobs of a run that was killed")
 """In notes that only a run that was disturbed has."""

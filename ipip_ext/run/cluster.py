@@ -68,6 +68,8 @@ class Cluster:
     def submit(self, executor: str, function: Any, *arguments: Any) -> Any:
         """Return the future of a call on a worker of `executor`."""
         if self._kernel is None:
+            if re.search(r"\s", str(self.folder)):  # nobody would hear of a block whose script goes astray
+                raise RecipeError(f"{self.folder}: Parsl's scripts need a path without blanks; use --workdir.")
             self._kernel = _kernel(self.file, self._root / FOLDER)
         return self._kernel.submit(
             function, app_args=arguments, executors=[executor], cache=False, ignore_for_cache=None, app_kwargs={}
