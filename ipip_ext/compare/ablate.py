@@ -81,7 +81,7 @@ def _run_all(grid: Grid, bus: EventBus, mirror: MlflowMirror) -> None:
     said = _Said(grid, runs, bus, room)
     tags = [_tags(grid, one, mirror) for one in runs]
     if room > 1:
-        side_by_side.run(runs, tags, said.computed)
+        side_by_side.run(runs, tags, room, said.computed)
     check = Checks()
     for index, one in enumerate(runs):
         was_finished, start = one.is_finished, time.monotonic()

@@ -35,21 +35,21 @@ _SAFE = Event("progress", "grid")
 
 @dataclass
 class _Work:
-    """A run under way. request: file that says what it is."""
+    """A run under way."""
 
     process: SideProcess
-    request: Path
     begun_s: float = field(default_factory=time.monotonic)
 
 
-def run(runs: Sequence[Run], tags: Sequence[Mapping[str, str]], done: Callable[[int, float], None]) -> None:
-    """Compute what is not finished, but for what is timed, as many runs at once as the recipe's place has room for.
+def run(
+    runs: Sequence[Run], tags: Sequence[Mapping[str, str]], room: int, done: Callable[[int, float], None]
+) -> None:  # fmt: skip
+    """Compute what is not finished, but for what is timed, `room` runs at once.
 
     tags: of each run's MLflow run. done: is told the number of each run that is so far, and its seconds.
     Raises what a run raises, with the variant named; the others are stopped where they can go on.
     """
     waiting = [index for index, one in enumerate(runs) if not one.is_finished]
-    room = places.runs_at_once(runs[0].recipe, len(waiting))
     at_work: dict[int, _Work] = {}
     with tempfile.TemporaryDirectory() as own:
         try:
@@ -58,7 +58,7 @@ def run(runs: Sequence[Run], tags: Sequence[Mapping[str, str]], done: Callable[[
                     waiting.remove(index)
                     request = Path(own) / f"{index}.json"
                     request.write_text(json.dumps(_told(runs, index, tags[index], room)), encoding="utf-8")
-                    at_work[index] = _Work(SideProcess(_MODULE, request), request)
+                    at_work[index] = _Work(SideProcess(_MODULE, request))
                 time.sleep(POLL_S)
                 signals.at_safe_points(_SAFE)
                 for index in [index for index, work in at_work.items() if work.process.poll() is not None]:

@@ -144,7 +144,7 @@ class Dispatch:
             return None
 
     def _start(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self.forget()
         self.folder.mkdir(parents=True)
         request.write(self.folder / REQUEST, self.call, self._around)
         self._ear = Ear(self.folder)
